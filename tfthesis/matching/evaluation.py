@@ -1,0 +1,141 @@
+"""Evaluation of image-text models: recall at K both ways, and classification of pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfthesis.matching.embedding import embed, has_branch, in_chunks
+from tfthesis.method import Evaluation
+from tfthesis.metrics.classification import (
+    average_precisions,
+    confusion_matrix,
+    top_1_multi_label_hits,
+    top_k_hits,
+)
+from tfthesis.metrics.recall import recalls, retrieval_ranks
+
+
+def evaluate_matching(model: keras.Model, arrays: Any) -> Evaluation:
+    """Measure R@1, R@5 and R@10 both ways over all images and captions of a split, in percent.
+
+    Args:
+        model: a matching model with both branches.
+        arrays: the split's `PairArrays`.
+
+    Returns:
+        Scalars `i2t_r1 ... t2i_r10` and their sum `r_sum`, which selects; samples `i2t_rank`, `t2i_rank`.
+    """
+    image, text = embed(model, "image", arrays.image), embed(model, "text", arrays.text)
+    image_rank, text_rank = retrieval_ranks(image, text, arrays.owner)
+    scalars = {**recalls(image_rank, "i2t_"), **recalls(text_rank, "t2i_")}
+    scalars["r_sum"] = sum(scalars.values())
+    samples = {"i2t_rank": image_rank, "t2i_rank": text_rank}
+    return Evaluation("R@K, several captions an image, best caption counts", scalars, scalars["r_sum"], samples=samples)
+
+
+def evaluate_classification(
+    model: keras.Model, arrays: Any, classes: tuple[str, ...], multi_label: bool
+) -> Evaluation:
+    """Measure the classifier on every image-caption pair of a split, in percent.
+
+    Args:
+        model: a model with a layer `logits`.
+        arrays: the split's `PairArrays` with labels.
+        classes: names of the classes.
+        multi_label: mean average precision selects; else top-1 accuracy.
+
+    Returns:
+        Scalars `top1`, `top5` (single label) or `top1` (the best-scored class is one of the labels) and
+        `mean_ap`; `label_score` is the one that selects. Tables `per_class` and, for single labels, the
+        confusion matrix; samples `correct`, one an item.
+    """
+    logits = pair_logits(model, arrays)
+    if multi_label:
+        return _multi_label(logits, arrays.label, classes)
+    return _single_label(logits, arrays.label, classes)
+
+
+def pair_logits(model: keras.Model, arrays: Any) -> np.ndarray:
+    """Return the classifier's logits `[M, C]` of every image-caption pair."""
+    inputs = {"image": lambda: arrays.image[arrays.owner], "text": lambda: arrays.text}
+    names = [name for name in inputs if name in model.input]
+    return in_chunks(
+        lambda *rows: model(dict(zip(names, rows, strict=True)), training=False)["logits"],
+        *(inputs[name]() for name in names),
+    )
+
+
+def _multi_label(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Evaluation:
+    precisions = 100 * average_precisions(labels, logits)
+    present = ~np.isnan(precisions)
+    mean = float(precisions[present].mean()) if present.any() else 0.0
+    hits = top_1_multi_label_hits(labels, logits)
+    predicted = logits > 0  # a probability above one half
+    right, found = (predicted & (labels > 0)).sum(0), predicted.sum(0)
+    count = labels.sum(0)
+    rows = [
+        {
+            "class": name,
+            "positives": int(count[c]),
+            "average_precision": float(precisions[c]) if present[c] else None,
+            "precision": float(100 * right[c] / found[c]) if found[c] else None,
+            "recall": float(100 * right[c] / count[c]) if count[c] else None,
+        }
+        for c, name in enumerate(classes)
+    ]
+    scalars = {"top1": float(100 * hits.mean()), "mean_ap": mean, "label_score": mean}
+    protocol = "mean average precision over the classes that occur; a label is predicted above one half"
+    return Evaluation(protocol, scalars, mean, tables={"per_class": rows}, samples={"correct": hits})
+
+
+def _single_label(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Evaluation:
+    hits, hits_5 = top_k_hits(labels, logits, 1), top_k_hits(labels, logits, 5)
+    one_hot = np.eye(len(classes))[labels]
+    precisions = 100 * average_precisions(one_hot, logits)
+    present = ~np.isnan(precisions)
+    matrix = confusion_matrix(labels, logits.argmax(axis=1), len(classes))
+    count = matrix.sum(axis=1)
+    rows = [
+        {
+            "class": name,
+            "positives": int(count[c]),
+            "average_precision": float(precisions[c]) if present[c] else None,
+            "recall": float(100 * matrix[c, c] / count[c]) if count[c] else None,
+        }
+        for c, name in enumerate(classes)
+    ]
+    top_1 = float(100 * hits.mean())
+    scalars = {
+        "top1": top_1,
+        "top5": float(100 * hits_5.mean()),
+        "mean_ap": float(precisions[present].mean()) if present.any() else 0.0,
+        "label_score": top_1,
+    }
+    confusion = [
+        {"true": classes[t], "predicted": classes[p], "count": int(matrix[t, p])} for t, p in np.argwhere(matrix)
+    ]
+    tables = {"per_class": rows, "confusion": confusion}
+    return Evaluation("top-1 accuracy of image-caption pairs", scalars, top_1, tables=tables, samples={"correct": hits})
+
+
+def evaluate_pairs(model: keras.Model, arrays: Any, classes: tuple[str, ...], multi_label: bool) -> Evaluation:
+    """Measure whatever the model does: matching, classification or both.
+
+    With both, `joint` is the mean of the mean recall and the label figure, and selects.
+    """
+    parts = []
+    if all(has_branch(model, modality) for modality in ("image", "text")):
+        parts.append(evaluate_matching(model, arrays))
+    if "logits" in model.output:
+        parts.append(evaluate_classification(model, arrays, classes, multi_label))
+    whole = parts[0]
+    for part in parts[1:]:
+        whole.protocol += "; " + part.protocol
+        whole.scalars.update(part.scalars)
+        whole.tables.update(part.tables)
+        whole.samples.update(part.samples)
+        whole.selection = whole.scalars["joint"] = (whole.scalars["r_sum"] / 6 + part.selection) / 2
+    return whole

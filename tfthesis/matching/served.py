@@ -1,0 +1,125 @@
+"""Served functions of image-text models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfthesis.matching.embedding import MODALITIES, branch, embed, has_branch
+from tfthesis.method import Gallery, Served, Signature, Spec
+
+#: Neighbours returned by a served search; a client cuts the list where it likes.
+RESULTS = 20
+#: Labels returned by `classify`.
+LABELS = 5
+
+_OTHER = {"image": "text", "text": "image"}
+
+
+def matching_galleries(model: keras.Model, arrays: Any) -> dict[str, Gallery]:
+    """Return the images and the captions of a split as searchable items, where the model embeds them."""
+    if not all(has_branch(model, modality) for modality in MODALITIES):
+        return {}
+    first = {int(image): caption for caption, image in reversed(list(enumerate(arrays.owner)))}
+    described = [arrays.captions[first[i]] if i in first else "" for i in range(len(arrays.image_ids))]
+    return {
+        "image": Gallery(list(arrays.image_ids), embed(model, "image", arrays.image), described),
+        "text": Gallery(list(arrays.text_ids), embed(model, "text", arrays.text), list(arrays.captions)),
+    }
+
+
+def matching_signatures(
+    model: keras.Model, spec: Spec, index: Mapping[str, Any], encoders: Mapping[str, Any]
+) -> Served:
+    """Return the served functions of an image-text model.
+
+    `encode_image` and `encode_text` take encoded images and UTF-8 strings, and exist where the modality
+    has an encoder; `encode_image_features` and `encode_text_features` take the encoders' outputs.
+    `search_by_text` answers with images, `search_by_image` with captions, both `RESULTS` at most, best
+    first; with `_features` they take features. `classify` takes what the classifier sees and answers
+    with the `LABELS` surest classes and their probabilities.
+    """
+    raw = {name: _raw_input(name, encoders[name]) for name in MODALITIES if name in encoders}
+    features = {name: _feature_input(name, spec.inputs[name][0]) for name in MODALITIES}
+    signatures: dict[str, Signature] = {}
+    for modality in MODALITIES:
+        if not has_branch(model, modality):
+            continue
+        part = branch(model, modality)
+        found = index.get(_OTHER[modality])
+        for source, suffix in ((raw.get(modality), ""), (features[modality], "_features")):
+            if source is None:
+                continue
+            signatures[f"encode_{modality}{suffix}"] = source.signature(
+                lambda rows, part=part: {"embedding": part(rows, training=False)},
+                f"embedding of {source.help}",
+            )
+            if found is not None:
+                signatures[f"search_by_{modality}{suffix}"] = source.signature(
+                    lambda rows, part=part, found=found: found.search(part(rows, training=False), RESULTS),
+                    f"nearest {_OTHER[modality]}s of {source.help}",
+                )
+    if "logits" in model.output and all(name in raw for name in model.input):
+        signatures["classify"] = _classify(model, spec, raw)
+    elif "logits" in model.output:
+        signatures["classify"] = _classify(model, spec, features)
+    trackables = [model, *index.values(), *(t for encoder in encoders.values() for t in encoder.trackables())]
+    return Served(signatures, trackables)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Input:
+    """An input of served functions, and how it becomes features `[B, F]`."""
+
+    name: str
+    spec: tf.TensorSpec
+    example: np.ndarray
+    help: str
+    features: Callable[[tf.Tensor], tf.Tensor]
+
+    def signature(self, function: Callable[[tf.Tensor], dict[str, tf.Tensor]], help: str) -> Signature:
+        """Return `function` of the features as a served function of this input."""
+
+        def served(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return function(self.features(inputs[self.name]))
+
+        return Signature(served, {self.name: self.spec}, {self.name: self.example}, help)
+
+
+def _raw_input(modality: str, encoder: Callable[[tf.Tensor], tf.Tensor]) -> _Input:
+    grey = tf.io.encode_jpeg(np.full((32, 32, 3), 128, np.uint8)).numpy()
+    example, help = {
+        "image": (grey, "encoded images (JPEG, PNG, BMP, GIF)"),
+        "text": (b"a large red circle", "UTF-8 texts"),
+    }[modality]
+    return _Input(modality, tf.TensorSpec([None], tf.string, name=modality), np.array([example], object), help, encoder)
+
+
+def _feature_input(modality: str, width: int) -> _Input:
+    spec = tf.TensorSpec([None, width], tf.float32, name=modality)
+    example = np.linspace(0, 1, width, dtype=np.float32)[None]
+    return _Input(modality, spec, example, f"{modality} features as the encoder computes them", tf.identity)
+
+
+def _classify(model: keras.Model, spec: Spec, sources: Mapping[str, _Input]) -> Signature:
+    used = [sources[name] for name in model.input]
+    classes = tf.constant(list(spec.classes))
+    count = min(LABELS, len(spec.classes))
+
+    def classify(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = model({source.name: source.features(inputs[source.name]) for source in used}, training=False)["logits"]
+        probability = tf.sigmoid(logits) if spec.multi_label else tf.nn.softmax(logits)
+        best = tf.math.top_k(probability, count)
+        return {"labels": tf.gather(classes, best.indices), "probabilities": best.values}
+
+    return Signature(
+        classify,
+        {source.name: source.spec for source in used},
+        {source.name: source.example for source in used},
+        f"the {count} surest classes of {' with '.join(source.help for source in used)}",
+    )

@@ -1,0 +1,394 @@
+"""The contract between a method and everything that trains, evaluates, exports or serves it.
+
+A method is one file that exposes `METHOD`, a frozen `Method` of plain functions. The command line, the
+training loop, the exporter, the report and the contract tests know only what stands here, so that a new
+file is a new method and no existing file changes. This module does not import TensorFlow.
+
+How the pieces meet:
+
+    recipe  --data-->  Data (spec, splits, batches)
+    recipe, spec  --build-->  keras.Model
+    for stage in stages(recipe):  Preparation.run | compile(model, recipe, stage), then train_step by step
+    model, data, recipe  --evaluate-->  Evaluation,  --pictures-->  [Picture]
+    model, recipe, spec, data  --galleries-->  {name: Gallery}  --signatures-->  {name: Signature}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import json
+import pkgutil
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+SPLITS = ("train", "val", "test")
+PRESETS = ("thesis", "quick", "tiny")
+
+
+class UserError(Exception):
+    """A mistake in what was asked for; shown to the user as one message, without a traceback."""
+
+
+def closest(name: str, known: Sequence[str], what: str) -> UserError:
+    """Return the error for an unknown name, suggesting the nearest known one."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UserError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+def setting(default: Any, help: str, *, unit: str = "", source: str = "our choice", choices: Sequence[Any] = ()) -> Any:
+    """Return a recipe field with its meaning, unit and source.
+
+    Args:
+        default: value of the field.
+        help: one sentence.
+        unit: such as "epochs" or "pixels"; empty for pure numbers and names.
+        source: equation, table or section of the thesis, "released code" or "our choice".
+        choices: allowed values; empty allows any value of the field's type.
+    """
+    metadata = {"help": help, "unit": unit, "source": source, "choices": tuple(choices)}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Every number of a run. Methods extend it; ablations are fields, never copied models."""
+
+    dataset: str = setting("scenes", "dataset to read; `--data` overrides it")
+    precision: str = setting(
+        "float32", "dtype policy of the layers", choices=("float32", "mixed_bfloat16"), source="our choice"
+    )
+    xla: bool = setting(False, "compile the training step with XLA")
+
+    def __post_init__(self):
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = check_type(getattr(self, field.name), hints[field.name], field.name)
+            choices = field.metadata.get("choices")
+            if choices and value not in choices:
+                raise closest(str(value), [str(choice) for choice in choices], f"value of recipe field {field.name!r}:")
+            object.__setattr__(self, field.name, value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def hash(self) -> str:
+        """Return eight hexadecimal digits that name these values."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def check_type(value: Any, expected: Any, name: str) -> Any:
+    """Return `value` as the annotated type of recipe field `name` (lists become tuples, ints become floats)."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = arguments[:-1] if arguments[-1] is Ellipsis else arguments
+        if arguments[-1] is not Ellipsis and len(inner) != len(value):
+            raise UserError(f"recipe field {name!r}: expected {len(inner)} values, got {len(value)}: {value!r}")
+        return tuple(check_type(item, inner[min(i, len(inner) - 1)], name) for i, item in enumerate(value))
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = origin is None and isinstance(expected, type)
+    if plain and (not isinstance(value, expected) or (expected is not bool and isinstance(value, bool))):
+        raise UserError(
+            f"recipe field {name!r}: expected {expected.__name__}, got {type(value).__name__} {value!r}"
+        )
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """Divide the learning rate by `1 / factor` when `monitor` has not fallen for `patience` epochs."""
+
+    monitor: str = "loss"
+    factor: float = 0.1
+    patience: int = 3
+    min_learning_rate: float = 0.0
+    min_delta: float = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stretch of gradient training.
+
+    Attributes:
+        name: shown in logs and stored in checkpoints.
+        epochs: passes over `split`.
+        batch_size: rows in a global batch.
+        learning_rate: of the first step.
+        loss_weights: weight of each loss part; a part that is not named is not computed.
+        trainable: prefixes of the names of the layers that train. All others are frozen: their weights
+            and BatchNorm statistics stay bit-identical. `("",)` trains everything.
+        split: what is trained on.
+        plateau: when the learning rate falls; None keeps it.
+        patience: stop the stage when the selection score has not risen for so many epochs; 0 never stops.
+        keep_best: end the stage with the weights of its best validation score.
+        select: name of the `Evaluation` scalar that scores the weights; empty takes `Evaluation.selection`.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    loss_weights: Mapping[str, float]
+    trainable: tuple[str, ...] = ("",)
+    split: str = "train"
+    plateau: Plateau | None = None
+    patience: int = 0
+    keep_best: bool = True
+    select: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """A stage without gradients (codebook, PCA, EM, word list).
+
+    `run(model, data, recipe)` fits on the training split, sets the model's variables where it has any,
+    and returns the arrays that are saved with the run.
+    """
+
+    name: str
+    run: Callable[[keras.Model, Data, Recipe], dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a model needs to know of its data, stored as `spec.json` beside it.
+
+    Attributes:
+        inputs: per-example shape of each model input, such as `{"image": (2048,), "text": (300,)}`.
+        classes: label names in the order of the classifier's outputs; empty without labels.
+        multi_label: whether an example may carry several of the classes.
+        encoders: for each raw modality the encoder's description (name, weights, fingerprint,
+            preprocessing), enough to open it again.
+        dataset: name, fingerprint and counts.
+        extra: anything else a method needs to rebuild its model.
+    """
+
+    inputs: Mapping[str, tuple[int | None, ...]]
+    classes: tuple[str, ...] = ()
+    multi_label: bool = False
+    encoders: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    dataset: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as JSON values."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Spec:
+        """Rebuild a spec from `to_json`."""
+        inputs = {name: tuple(shape) for name, shape in values["inputs"].items()}
+        return cls(**{**values, "inputs": inputs, "classes": tuple(values["classes"])})
+
+
+class Data(Protocol):
+    """A dataset opened for one recipe. Rows are what an epoch visits (image-text pairs, photos ...)."""
+
+    spec: Spec
+
+    def size(self, split: str) -> int:
+        """Return the number of rows of `split`; raises `UserError` for an unknown split."""
+
+    def batches(self, split: str, rows: Sequence[np.ndarray], key: tuple[int, int]) -> tf.data.Dataset:
+        """Return one `(inputs, targets)` element for each array of `rows`, in order, empty arrays too.
+
+        Both are dicts of tensors. Augmentation may depend on `key` = (seed, epoch) and the row only.
+        """
+
+    def item_ids(self, split: str, rows: np.ndarray) -> list[str]:
+        """Return a name for each row, for error messages."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return counts, sources and skipped items, as printed by `--dry-run` and kept in `data.json`."""
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """What a method measured on one split.
+
+    Attributes:
+        protocol: the field's name of the protocol.
+        scalars: figures by name; percentages are given as 0..100 and named with their unit in the docs.
+        selection: the figure that picks the best weights; larger is better.
+        tables: rows (dicts) by table name.
+        curves: `(x, y)` sequences by curve name.
+        samples: per-item arrays (ranks, hits) for bootstrap intervals and paired tests.
+    """
+
+    protocol: str
+    scalars: dict[str, float]
+    selection: float
+    tables: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]] = dataclasses.field(default_factory=dict)
+    samples: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A PNG written for a person, with the sentence that explains it."""
+
+    path: Path
+    caption: str
+
+
+@dataclasses.dataclass
+class Gallery:
+    """Items that are searched.
+
+    Attributes:
+        ids: one UTF-8 name an item, unique.
+        vectors: `[N, D]` float32, compared by inner product.
+        payload: a UTF-8 string an item that is returned with it (a caption, a file name).
+    """
+
+    ids: list[str]
+    vectors: np.ndarray
+    payload: list[str]
+
+
+@dataclasses.dataclass
+class Signature:
+    """One served function.
+
+    Attributes:
+        function: takes the tensors of `inputs` by keyword, returns a dict of tensors; traced at export.
+        inputs: a `tf.TensorSpec` for each argument; names and dtypes are a public contract.
+        example: a valid request, for warm-up records and the comparison after reloading.
+        help: one sentence for the model card and the metadata.
+    """
+
+    function: Callable[..., dict[str, tf.Tensor]]
+    inputs: Mapping[str, tf.TensorSpec]
+    example: Mapping[str, np.ndarray]
+    help: str
+
+
+@dataclasses.dataclass
+class Served:
+    """The served functions of a method and every object whose variables and tables they use."""
+
+    signatures: dict[str, Signature]
+    trackables: list[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method of the theses: what it is, its numbers, and the functions that make it run.
+
+    Attributes:
+        title, chapter, summary: for lists and pages.
+        presets: recipes by name; `thesis` (the paper's numbers), `quick` (default data, about a minute)
+            and `tiny` (seconds) are required, further ones are other datasets of the thesis.
+        variants: named baselines, twins and ablations as overrides of recipe fields.
+        data(recipe, name, directory): open a dataset, raising `UserError` that names what is missing.
+        build(recipe, spec): the model, initialised from the global seed.
+        stages(recipe): what is trained, in order.
+        compile(model, recipe, stage): set optimizers and losses for the stage.
+        evaluate(model, data, recipe, split): measure on one split.
+        galleries(model, recipe, data, split): what a served search returns.
+        signatures(model, recipe, spec, index, encoders): the served functions. `index` maps gallery
+            names to `tfthesis.retrieval` neighbours; `encoders` maps modalities to opened encoders.
+        pictures(model, data, recipe, folder): PNG files for the report.
+    """
+
+    title: str
+    chapter: str
+    summary: str
+    presets: Mapping[str, Recipe]
+    data: Callable[[Recipe, str, Path | None], Data]
+    build: Callable[[Recipe, Spec], keras.Model]
+    stages: Callable[[Recipe], Sequence[Stage | Preparation]]
+    compile: Callable[[keras.Model, Recipe, Stage], None]
+    evaluate: Callable[[keras.Model, Data, Recipe, str], Evaluation]
+    galleries: Callable[[keras.Model, Recipe, Data, str], dict[str, Gallery]]
+    signatures: Callable[[keras.Model, Recipe, Spec, Mapping[str, Any], Mapping[str, Any]], Served]
+    pictures: Callable[[keras.Model, Data, Recipe, Path], list[Picture]]
+    variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        missing = [name for name in PRESETS if name not in self.presets]
+        if missing:
+            raise ValueError(f"{self.title}: presets {missing} are missing, got {list(self.presets)}")
+
+    def recipe(self, preset: str = "quick", variant: str | None = None, **overrides: Any) -> Recipe:
+        """Return a preset with a variant's and then the given fields replaced.
+
+        Raises:
+            UserError: the preset, the variant or a field is unknown, or a value has the wrong type.
+        """
+        if preset not in self.presets:
+            raise closest(preset, list(self.presets), "preset")
+        if variant is not None and variant not in self.variants:
+            raise closest(variant, list(self.variants), "variant")
+        recipe = self.presets[preset]
+        changes = {**(self.variants[variant] if variant else {}), **overrides}
+        fields = [field.name for field in dataclasses.fields(recipe)]
+        for name in changes:
+            if name not in fields:
+                raise closest(name, fields, "recipe field")
+        return dataclasses.replace(recipe, **changes)
+
+
+def method_names() -> list[str]:
+    """Return the names of the methods that ship with the library: the files of `tfthesis/methods`."""
+    import tfthesis.methods
+
+    return sorted(module.name for module in pkgutil.iter_modules(tfthesis.methods.__path__))
+
+
+def load_method(name: str) -> Method:
+    """Return a method by name, or from a Python file given by its path.
+
+    Raises:
+        UserError: no such method or file, the file does not import, or it has no `METHOD`.
+    """
+    if name.endswith(".py"):
+        module = _import_file(Path(name))
+    elif name in method_names():
+        try:
+            module = importlib.import_module(f"tfthesis.methods.{name}")
+        except Exception as error:
+            raise UserError(f"method {name!r} does not import: {type(error).__name__}: {error}") from error
+    else:
+        raise closest(name, method_names(), "method")
+    method = getattr(module, "METHOD", None)
+    if not isinstance(method, Method):
+        raise UserError(f"{name}: expected a module-level METHOD of type tfthesis.method.Method, got {method!r}")
+    return method
+
+
+def _import_file(path: Path):
+    if not path.is_file():
+        raise UserError(f"no method file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        sys.modules.pop(path.stem, None)
+        raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
+    return module
+
+
+def all_methods() -> Iterator[tuple[str, Method | UserError]]:
+    """Yield every shipped method by name; a broken file yields its error instead of raising it."""
+    for name in method_names():
+        try:
+            yield name, load_method(name)
+        except UserError as error:
+            yield name, error

@@ -1,0 +1,59 @@
+"""Recall at K between images and their captions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tfthesis.method import UserError
+
+
+def retrieval_ranks(
+    image: np.ndarray, text: np.ndarray, owner: np.ndarray, chunk: int = 512
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rank of the right answer for every image query and every text query, 0 being the best.
+
+    An image's rank is that of its best caption among the captions of other images; a caption's rank is
+    that of its own image. A wrong answer that scores exactly as high as the right one counts as before
+    it, so that embeddings which are all alike score zero and not full marks. Similarities are computed in
+    chunks; no `N x M` matrix is held.
+
+    Args:
+        image: `[N, D]`, text: `[M, D]`; compared by inner product, so L2-normalise for the cosine.
+        owner: integer `[M]`, the row of the image that each caption describes.
+        chunk: queries at a time.
+
+    Returns:
+        Integer ranks `[N]` (image to text) and `[M]` (text to image). Images without a caption have the
+        rank M.
+
+    Raises:
+        UserError: widths differ, `owner` does not fit, or a value is not finite.
+
+    Source: the R@K protocol of Liu 2018, section 7.4.1.
+    """
+    image, text, owner = np.asarray(image), np.asarray(text), np.asarray(owner)
+    if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1]:
+        raise UserError(f"retrieval_ranks: expected image [N, D] and text [M, D], got {image.shape} and {text.shape}")
+    if owner.shape != text.shape[:1] or (len(owner) and not 0 <= owner.min() <= owner.max() < len(image)):
+        raise UserError(f"retrieval_ranks: owner must hold {len(text)} rows of {len(image)} images, got {owner.shape}")
+    for name, array in (("image", image), ("text", text)):
+        if not np.isfinite(array).all():
+            raise UserError(f"retrieval_ranks: {name} holds values that are not finite")
+    image_rank = np.full(len(image), len(text), np.int64)
+    for start in range(0, len(image), chunk):
+        scores = image[start : start + chunk] @ text.T
+        own = owner[None, :] == np.arange(start, start + len(scores))[:, None]
+        best = np.where(own, scores, -np.inf).max(axis=1, initial=-np.inf)
+        ahead = ((scores >= best[:, None]) & ~own).sum(axis=1)
+        image_rank[start : start + chunk] = np.where(own.any(axis=1), ahead, len(text))
+    text_rank = np.empty(len(text), np.int64)
+    for start in range(0, len(text), chunk):
+        scores = text[start : start + chunk] @ image.T
+        right = scores[np.arange(len(scores)), owner[start : start + chunk]]
+        text_rank[start : start + chunk] = (scores >= right[:, None]).sum(axis=1) - 1
+    return image_rank, text_rank
+
+
+def recalls(ranks: np.ndarray, prefix: str = "", at: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:
+    """Return the percentage of ranks below each K as `{prefix}r{K}`."""
+    return {f"{prefix}r{k}": float(100 * np.mean(ranks < k)) for k in at}
