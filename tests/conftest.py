@@ -1,0 +1,87 @@
+"""What every test shares: quiet CPU-only TensorFlow, real data, slow checks, and a count of what was skipped."""
+
+from __future__ import annotations
+
+import collections
+import os
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+DATA_VARIABLE = "TFTHESIS_DATA"
+LOGICAL_CPUS = 4
+
+# Set before any test module imports TensorFlow, and inherited by the processes that tests start.
+os.environ.update(
+    CUDA_VISIBLE_DEVICES="-1",
+    KERAS_BACKEND="tensorflow",
+    MPLBACKEND="Agg",
+    TF_CPP_MIN_LOG_LEVEL="3",
+)
+os.environ.pop("TF_CONFIG", None)
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=30)
+hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep feature caches of the tests away from the user's own."""
+    folder = tempfile.TemporaryDirectory(prefix="tfthesis-cache-")
+    config.add_cleanup(folder.cleanup)
+    os.environ["TFTHESIS_CACHE"] = folder.name
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out slow tests unless asked for; split the CPU while TensorFlow still allows it."""
+    if not config.getoption("--run-slow"):
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    if any("logical_devices" in getattr(item, "fixturenames", ()) for item in items):
+        _split_cpu()
+
+
+def _split_cpu() -> None:
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * LOGICAL_CPUS)
+
+
+@pytest.fixture(scope="session")
+def logical_devices() -> list[str]:
+    """Names of four logical CPUs, for strategies with several replicas."""
+    import tensorflow as tf
+
+    return [f"CPU:{i}" for i in range(len(tf.config.list_logical_devices("CPU")))]
+
+
+@pytest.fixture(scope="session")
+def real_data(pytestconfig: pytest.Config) -> Path:
+    """Folder of real datasets, named by TFTHESIS_DATA; without the variable the test is skipped."""
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        pytest.skip(f"{DATA_VARIABLE} is not set: no real data")
+    folder = (pytestconfig.invocation_params.dir / value).resolve()
+    if not folder.is_dir():
+        pytest.fail(f"{DATA_VARIABLE}={value}: no such folder ({folder})")
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests did not run, and why."""
+    reasons = collections.Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] += 1
+    reasons["slow, run with --run-slow"] = len(terminalreporter.stats.get("deselected", []))
+    terminalreporter.write_line(f"skipped: {sum(reasons.values())}")
+    for reason, count in sorted(reasons.items()):
+        if count:
+            terminalreporter.write_line(f"  {count} x {reason}")
