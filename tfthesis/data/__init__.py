@@ -1,0 +1,1 @@
+"""Decoding, readers of the real datasets' layouts, and the scene renderer."""
