@@ -1,0 +1,157 @@
+"""What the loop makes of the stages of a method: order, rules, frozen layers, and losses that are not finite."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from tfthesis.method import Plateau, Stage, UserError
+from training.feeding import epoch_order, global_batches, shares
+from training.position import Position
+from training.stops import NonFiniteLossError
+
+
+def table(folder, name: str = "metrics.csv") -> list[dict[str, str]]:
+    with open(folder / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_batch_is_shared_in_order_and_some_shares_may_be_empty():
+    order = epoch_order(3, 0, 1, 21)
+    assert sorted(order) == list(range(21)) and (order == epoch_order(3, 0, 1, 21)).all()
+    assert (order != epoch_order(3, 0, 2, 21)).any() and (order != epoch_order(3, 1, 1, 21)).any()
+    batches = global_batches(order, 8)
+    assert [len(batch) for batch in batches] == [8, 8, 5]
+    for replicas, sizes in ((1, [5]), (2, [3, 2]), (4, [2, 2, 1, 0]), (8, [1] * 5 + [0] * 3)):
+        pieces = shares(batches[-1], replicas)
+        assert [len(piece) for piece in pieces] == sizes
+        assert (np.concatenate(pieces) == batches[-1]).all()
+
+
+def test_three_steps_of_fit_equal_three_steps_of_the_loop(toy, tmp_path, agree):
+    recipe = toy.recipe_of(epochs=1, keep_best=False)
+    model = toy.run_toy(tmp_path, recipe)
+    data, stage = toy.ToyData(recipe), toy.stages(recipe)[0]
+    toy.keras.utils.set_random_seed(3)
+    fitted = toy.build(recipe, data.spec)
+    toy.compile_stage(fitted, recipe, stage)
+    batches = global_batches(epoch_order(3, 0, 0, 42), 16)
+    history = fitted.fit(data.batches("train", batches, (3, 0)), epochs=1, verbose=0, shuffle=False).history
+    for own, other in zip(model.variables, fitted.variables, strict=True):
+        np.testing.assert_allclose(own.numpy(), other.numpy(), rtol=1e-6, atol=1e-7)
+    assert float(table(tmp_path)[0]["loss"]) == pytest.approx(history["loss"][0], rel=1e-6)
+
+
+def test_stages_prepare_train_and_freeze(toy, tmp_path):
+    """After the second stage, whatever is not `head_` is bit-identical, BatchNorm statistics and dropout included."""
+    states = []
+
+    class Seeing(toy.Watcher):
+        def stage(self, name, steps, **more):
+            super().stage(name, steps, **more)
+            path = sorted((tmp_path / "checkpoints").glob("checkpoint-*"))[-1]
+            with np.load(path / "model.npz") as arrays:
+                states.append((name, dict(arrays)))
+
+    recipe = toy.recipe_of(prepare=True, head_stage=True, epochs=2, keep_best=False)
+    model = toy.run_toy(tmp_path, recipe, progress=Seeing())
+    assert [name for name, _ in states] == ["first guess", "body", "head"]
+    with np.load(tmp_path / "preparations" / "first_guess.npz", allow_pickle=False) as saved:
+        guess = saved["guess"]
+        assert list(saved["words"]) == ["a", "bee"]
+    places = {variable.path.split("/", 1)[-1]: f"{i:05d}" for i, variable in enumerate(model.variables)}
+    bias = next(index for path, index in places.items() if path.endswith("head_out/bias"))
+    assert states[1][1][bias] == guess != states[0][1][bias]
+    before = states[2][1]
+    for variable, index in zip(model.variables, sorted(places.values()), strict=True):
+        moved = not np.array_equal(variable.numpy(), before[index])
+        assert moved == ("head_" in variable.path), variable.path
+        assert index == bias or not np.array_equal(states[1][1][index], before[index]), variable.path
+    assert [row["stage"] for row in table(tmp_path)] == ["body", "body", "head", "head"]
+    assert table(tmp_path)[-1]["spread"] == ""  # the second stage has no such loss part
+    assert [row["step"] for row in table(tmp_path)] == ["3", "6", "9", "12"]
+    assert all(0 <= float(row["waiting"]) <= 1 and float(row["rows_per_second"]) > 0
+               for row in table(tmp_path, "timings.csv"))
+
+
+def test_the_best_epoch_is_kept_and_training_stops_when_it_is_long_ago(toy, tmp_path):
+    """The score is the error itself, which falls: the first epoch stays the best."""
+    recipe = toy.recipe_of(score="error", epochs=9, patience=2)
+    model = toy.run_toy(tmp_path, recipe)
+    rows = table(tmp_path)
+    errors = [float(row["val_error"]) for row in rows]
+    assert len(rows) == 3 and errors[0] == max(errors)
+    kept = toy.evaluate(model, toy.ToyData(recipe), recipe, "val").selection
+    assert kept == pytest.approx(errors[0], rel=1e-5) != pytest.approx(errors[-1], rel=1e-2)
+
+
+def test_the_learning_rate_falls_on_a_plateau_down_to_its_bound(toy, tmp_path):
+    """Without a step worth the name, the loss on the validation split is flat from the first epoch on."""
+    recipe = toy.recipe_of(
+        optimizer="sgd", learning_rate=1e-9, min_learning_rate=1e-11, dropout=0.0, epochs=6,
+        plateau_patience=1, plateau_monitor="val_square",
+    )
+    toy.run_toy(tmp_path, recipe)
+    rates = [float(row["learning_rate"]) for row in table(tmp_path)]
+    assert rates == pytest.approx([1e-9, 1e-9, 1e-10, 1e-11, 1e-11, 1e-11], rel=1e-5)
+    assert float(table(tmp_path)[0]["val_square"]) > 0
+
+
+def test_an_unknown_monitor_is_named(toy, tmp_path):
+    with pytest.raises(UserError, match="plateau monitors 'los', which is not measured; measured are loss, square"):
+        toy.run_toy(tmp_path, toy.recipe_of(plateau_patience=1, plateau_monitor="los"))
+
+
+def test_patience_and_plateau_count_epochs():
+    stage = Stage("a", 10, 1, 0.1, {}, patience=2)
+    position, plateau = Position(), Plateau(patience=2, min_delta=0.1)
+    risen = []
+    for score in (1.0, float("nan"), 2.0, 2.0):
+        risen.append(position.rises(score))
+        assert not position.finished(stage)
+    assert risen == [True, False, True, False]
+    position.rises(1.5)
+    assert position.finished(stage)
+    values = (5.0, 4.95, 4.0, 3.95, 4.2, 4.1, 4.1, 3.0)
+    assert [position.is_flat(plateau, value) for value in values] == [False] * 4 + [True, False, True, False]
+    assert Position.from_json(json.loads(json.dumps(position.to_json()))) == position
+
+
+def test_a_loss_that_is_nan_once_costs_one_batch(toy, tmp_path, abort, agree):
+    """The loss of one row is NaN in the second epoch: its batch is left out, also by a run that is killed there."""
+    recipe = toy.recipe_of(fault="once")
+    watcher = toy.Watcher()
+    model = toy.run_toy(tmp_path / "run", recipe, progress=watcher)
+    skipped = json.loads((tmp_path / "run" / "skipped.json").read_text())
+    assert len(skipped) == 1 and skipped[0]["place"][:2] == [0, 1]
+    assert f"train-{toy.FAULTY_ROW}" in skipped[0]["items"] and "square nan" in skipped[0]["what"]
+    assert any("is left out" in note for note in watcher.notes)
+    assert all(np.isfinite(variable.numpy()).all() for variable in model.variables)
+    assert np.isfinite([float(row["loss"]) for row in table(tmp_path / "run")]).all()
+    with pytest.raises(BaseException, check=lambda error: type(error).__name__ == "AbortError"):
+        toy.run_toy(tmp_path / "killed", recipe, progress=toy.Watcher({watcher.taken - 2: abort}), checkpoint_every=1)
+    assert agree(model, toy.run_toy(tmp_path / "killed", recipe))
+    assert json.loads((tmp_path / "killed" / "skipped.json").read_text()) == skipped
+
+
+def test_a_gradient_that_is_nan_is_traced_to_its_own_batch(toy, tmp_path):
+    """The loss is finite where the gradient is not; the step after it would be blamed otherwise."""
+    model = toy.run_toy(tmp_path, toy.recipe_of(fault="gradient"))
+    skipped = json.loads((tmp_path / "skipped.json").read_text())
+    assert len(skipped) == 1 and f"train-{toy.FAULTY_ROW}" in skipped[0]["items"]
+    assert all(np.isfinite(variable.numpy()).all() for variable in model.variables)
+
+
+def test_a_loss_that_stays_nan_stops_the_run(toy, tmp_path):
+    with pytest.raises(NonFiniteLossError, match=r"stage 'body', epoch 2, step 2 of 3: .*square nan.*train-\d+, ") as stop:
+        toy.run_toy(tmp_path, toy.recipe_of(fault="persistent"))
+    assert stop.value.exit_code == 3
+    assert [entry["place"] for entry in json.loads((tmp_path / "skipped.json").read_text())] == [[0, 1, 0]]
+
+
+def test_a_split_without_rows_is_named(toy, tmp_path):
+    with pytest.raises(UserError, match="split 'train' has no rows"):
+        toy.run_toy(tmp_path, rows={"train": 0, "val": 20})

@@ -1,0 +1,553 @@
+"""Tables from runs to pages, with a trainer that writes the files of a run without training."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfthesis.method import Evaluation, UserError
+from training import docs, reproduce
+from training.reproduction.comparison import assess, item_scores
+from training.reproduction.edition import Edition
+from training.reproduction.execution import epoch_columns, run_command
+from training.reproduction.pages import markdown
+from training.reproduction.store import Planned, ResultStore, compact, completed
+from training.reproduction.table import Column
+from training.reproduction.table_files import load_table
+from training.request import Request
+from training.results import write_evaluation
+from training.run_directory import RunDirectory
+
+HERE = Path(__file__).parent
+TOY = HERE / "toy_method.py"
+IMAGES, CAPTIONS = 60, 3
+
+TABLE = f"""
+title = "Toys"
+source = "Nobody 2000, Table 1"
+method = "{TOY}"
+seeds = [0, 1, 2, 3]
+note = "A | note."
+
+[[columns]]
+scalar = "r5"
+label = "R@5"
+items = "rank < 5"
+
+[[columns]]
+scalar = "loss"
+label = "loss"
+better = "smaller"
+digits = 3
+
+[[rows]]
+label = "weak"
+variant = "weak"
+
+[[rows]]
+label = "strong"
+overrides = {{ skill = 0.8 }}
+
+[[claims]]
+better = "strong"
+than = ["weak"]
+
+[printed."Dots"]
+"weak" = {{ r5 = 40.0 }}
+"strong" = {{ r5 = 47.5 }}
+"""
+
+SWEEP = f"""
+title = "Skill"
+source = "Nobody 2000, Figure 1"
+method = "{TOY}"
+kind = "sweep"
+parameter = "skill"
+values = [0.3, 0.5, 0.8]
+seeds = [0, 1, 2, 3]
+
+[[columns]]
+scalar = "r5"
+label = "R@5"
+items = "rank < 5"
+
+[[rows]]
+label = "toy"
+
+[[claims]]
+better = "skill = 0.8"
+than = ["skill = 0.3", "skill = 0.5"]
+
+[[claims]]
+better = "skill = 0.5"
+than = ["skill = 0.3", "skill = 0.8"]
+"""
+
+CURVE = f"""
+title = "Learning"
+source = "Nobody 2000, Figure 2"
+method = "{TOY}"
+kind = "curve"
+stages = ["late"]
+seeds = [0, 1, 2, 3]
+
+[[columns]]
+scalar = "r5"
+label = "R@5"
+
+[[rows]]
+label = "weak"
+variant = "weak"
+
+[[rows]]
+label = "strong"
+overrides = {{ skill = 0.8 }}
+
+[[claims]]
+better = "strong"
+than = ["weak"]
+"""
+
+
+class Trainer:
+    """Stands in for `training.run`: writes what a finished run leaves, and counts its calls."""
+
+    def __init__(self):
+        self.runs = []
+        self.broken = None
+        self.fingerprint = "abc"
+
+    def __call__(self, request, folder):
+        self.runs.append((request.recipe.skill, request.seed))
+        if self.broken == self.runs[-1]:
+            raise UserError("no weights for this one")
+        run = RunDirectory(folder)
+        run.write_json("recipe.json", request.to_json())
+        dataset = {"name": request.recipe.dataset, "fingerprint": self.fingerprint}
+        run.write_json("spec.json", {"inputs": {}, "classes": [], "dataset": dataset})
+        run.write_json("environment.json", {"cores": 2, "processor": "P", "commit": "0123456789abcdef", "packages": {}})
+        write_evaluation(run, self.evaluation(request), "test")
+        for epoch, stage in enumerate(["early", "late", "late"]):
+            row = {"stage": stage, "epoch": epoch, "val_r5": request.recipe.skill * 10 * epoch + request.seed / 1000}
+            run.append_metrics(row, {"stage": stage, "epoch": epoch, "seconds": 20.0})
+        run.mark_done()
+
+    @staticmethod
+    def evaluation(request):
+        random = np.random.default_rng((request.seed, round(100 * request.recipe.skill)))
+        owner = np.repeat(np.arange(IMAGES), CAPTIONS)
+        rank = np.where(random.random(len(owner)) < request.recipe.skill, 0, 9)
+        r5 = 100 * float(np.mean(rank < 5))
+        samples = {"rank": rank, "owner": owner, "score": random.random(len(owner))}
+        return Evaluation("toy protocol", {"r5": r5, "loss": 1 - r5 / 100}, r5, samples=samples)
+
+
+@pytest.fixture
+def tables(tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for name, text in (("toys", TABLE), ("skill", SWEEP), ("learning", CURVE)):
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def trainer():
+    return Trainer()
+
+
+@pytest.fixture
+def make(tables, tmp_path, trainer):
+    """Return a function that runs the command with options and returns its exit code."""
+
+    def run(*options):
+        place = ["--tables", tables, "--out", tmp_path / "results", "--runs-root", tmp_path / "runs"]
+        return reproduce.main([str(word) for word in (*options, *place)], train=trainer)
+
+    return run
+
+
+def outcome(tables, tmp_path, name, **options):
+    return assess(Edition(load_table(name, tables), "quick", **options), ResultStore(tmp_path / "results"))
+
+
+def test_a_table_is_made_and_not_made_twice(make, tables, tmp_path, trainer, capsys):
+    assert make("--table", "toys") == 0
+    assert len(trainer.runs) == 8
+    assert "| strong | " in capsys.readouterr().out
+    assert make("--table", "toys") == 0
+    assert len(trainer.runs) == 8
+    found = outcome(tables, tmp_path, "toys")
+    values = [Trainer.evaluation(planned.request).scalars["r5"] for planned in found.edition.planned(found.rows[1].row)]
+    assert found.rows[1].summary("r5").mean == pytest.approx(np.mean(values))
+    assert found.rows[1].summary("r5").deviation == pytest.approx(np.std(values, ddof=1))
+    assert found.rows[1].records[0].seconds == 60
+
+
+def test_pages(make, tmp_path):
+    make("--table", "toys")
+    folder = tmp_path / "results" / "tables"
+    text = (folder / "toys-quick-dots.md").read_text()
+    assert text.startswith("<!-- python -m training.reproduce --table toys --scale quick --seeds 0,1,2,3 -->")
+    assert "4 seeds" in text and "Nobody 2000, Table 1" in text and "40.0" in text and "+7.5 Dots" in text
+    assert "8 runs, 8 min in all on 2 cores of P; commit 0123456789." in text
+    claims = list(csv.DictReader((folder / "toys-quick-dots.claims.csv").open()))
+    assert [(line["figure"], line["verdict"]) for line in claims] == [("r5", "yes"), ("loss", "yes")]
+    assert claims[0]["item_low"] and not claims[1]["item_low"]
+    cells = list(csv.DictReader((folder / "toys-quick-dots.csv").open()))
+    assert cells[2]["row"] == "strong" and cells[2]["thesis Dots"] == "47.5" and cells[2]["runs"] == "4"
+    page = (folder / "toys-quick-dots.html").read_text()
+    assert "<th>strong</th>" in page and "A | note." in page
+
+
+def test_results_outlive_the_run_directories(make, tmp_path, trainer):
+    """Another machine has the committed results and nothing else."""
+    import shutil
+
+    make("--table", "toys", "--seeds", "0,1")
+    shutil.rmtree(tmp_path / "runs")
+    assert make("--table", "toys", "--seeds", "0,1,2") == 0
+    assert sorted(trainer.runs) == sorted((skill, seed) for skill in (0.3, 0.8) for seed in (0, 1, 2))
+
+
+def test_equal_recipes_share_runs_between_tables(make, trainer):
+    make("--table", "toys")
+    assert make("--table", "skill") == 0
+    assert len(trainer.runs) == 12
+    assert {skill for skill, _ in trainer.runs[8:]} == {0.5}
+
+
+def test_a_stopped_table_goes_on(make, tmp_path, trainer):
+    def stopping(request, folder):
+        if len(trainer.runs) == 3:
+            raise KeyboardInterrupt
+        trainer(request, folder)
+
+    place = ["--tables", str(tmp_path / "tables"), "--out", str(tmp_path / "results")]
+    roots = ["--runs-root", str(tmp_path / "runs")]
+    assert reproduce.main(["--table", "toys", *place, *roots], train=stopping) == 130
+    assert len(ResultStore(tmp_path / "results").records) == 3
+    assert make("--table", "toys") == 0
+    assert len(trainer.runs) == 8
+
+
+def test_a_row_that_cannot_run_does_not_stop_the_others(make, tmp_path, trainer, capsys):
+    trainer.broken = (0.3, 1)
+    assert make("--table", "toys") == 1
+    assert "not made: weak: no weights for this one" in capsys.readouterr().err
+    assert sorted(trainer.runs) == [(0.3, 0), (0.3, 1), (0.8, 0), (0.8, 1), (0.8, 2), (0.8, 3)]
+    text = (tmp_path / "results" / "tables" / "toys-quick-dots.md").read_text()
+    assert "Some runs are missing." in text and "undecided" in text
+
+
+def test_nothing_made_leaves_no_page(make, tmp_path, trainer):
+    trainer.broken = (0.3, 0)
+    assert make("--table", "toys", "--set", "skill=0.3") == 1
+    assert not (tmp_path / "results" / "tables").exists()
+
+
+def test_no_seed_in_common_is_said(make, tables, tmp_path, trainer):
+    trainer.broken = (0.3, 0)
+    make("--table", "toys")
+    found = outcome(tables, tmp_path, "toys").claims[0]
+    assert (found.verdict, found.reason) == ("undecided", "no runs of both strong and weak")
+
+
+def test_runs_on_other_data_are_not_compared(make, tables, tmp_path, trainer):
+    make("--table", "toys", "--seeds", "0,1,2")
+    (skewed,) = (tmp_path / "results" / "runs" / "toy_method").glob(f"*-{_hash(tables, 'strong')}-1.json")
+    values = json.loads(skewed.read_text())
+    skewed.write_text(json.dumps({**values, "fingerprint": "other"}))
+    found = outcome(tables, tmp_path, "toys", seeds=(0, 1, 2)).claims[0]
+    assert (found.verdict, found.reason) == ("undecided", "strong and weak were run on different data")
+
+
+def _hash(tables, label):
+    table = load_table("toys", tables)
+    return table.recipe(table.row(label), "quick").hash()
+
+
+def test_again_repeats_each_run_once(make, trainer, tmp_path):
+    make("--table", "toys")
+    assert make("--table", "toys", "--again") == 0
+    assert len(trainer.runs) == 16
+    assert len(ResultStore(tmp_path / "results").records) == 8
+    folders = sorted(path.name for path in (tmp_path / "runs" / "toy_method").glob("quick-weak-dots-0-*"))
+    assert len(folders) == 2 and folders[1] == f"{folders[0]}-2"
+
+
+def test_a_sweep_is_drawn_and_its_peak_judged(make, tables, tmp_path):
+    assert make("--table", "skill") == 0
+    found = outcome(tables, tmp_path, "skill")
+    assert [claim.verdict for claim in found.claims] == ["yes", "no"]
+    assert len(found.claims[0].comparisons) == 2
+    drawing = (tmp_path / "results" / "tables" / "skill-quick-dots.svg").read_text()
+    assert drawing.lstrip().startswith("<?xml") and "R@5" in drawing
+    assert "(results/skill-quick-dots.svg)" in markdown(found, images="results/")
+    assert "+" not in (tmp_path / "results" / "tables" / "skill-quick-dots.csv").read_text()
+
+
+def test_a_curve_takes_validation_figures_of_its_stages(make, tables, tmp_path):
+    assert make("--table", "learning") == 0
+    found = outcome(tables, tmp_path, "learning")
+    assert found.rows[1].values["r5"][1] == pytest.approx(0.8 * (10 + 20) / 2 + 0.001)
+    assert found.claims[0].verdict == "yes"
+    assert (tmp_path / "results" / "tables" / "learning-quick-dots.svg").exists()
+
+
+def test_single_seed_is_undecided(make, tables, tmp_path):
+    make("--table", "toys", "--seeds", "0")
+    found = outcome(tables, tmp_path, "toys", seeds=(0,))
+    assert found.claims[0].verdict == "undecided"
+    assert "± " not in markdown(found).split("Printed")[0].split("|", 1)[1]
+
+
+def test_listing_shows_cost_and_broken_files(make, tables, capsys):
+    assert make("--list") == 0
+    assert "8 runs, 0 kept; cost not known" in capsys.readouterr().out
+    make("--table", "toys", "--seeds", "0,1,2")
+    (tables / "broken.toml").write_text("rows = 3")
+    capsys.readouterr()
+    assert make("--list") == 0
+    text = capsys.readouterr().out
+    assert "2 rows x 4 seeds, 8 runs, 6 kept; about 2 min for the rest at 60 s a run on 2 cores" in text
+    assert "broken  BROKEN: broken.toml" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "--table is missing"),
+        (("--table", "toyz"), "unknown table 'toyz'. Did you mean 'toys'?"),
+        (("--table", "toys", "--scale", "quik"), "unknown preset 'quik'. Did you mean 'quick'?"),
+        (("--table", "toys", "--seeds", "0,x"), "expected whole numbers with commas, got '0,x'"),
+        (("--table", "toys", "--seeds", "1,1"), "a seed stands twice"),
+        (("--table", "toys", "--set", "widht=3"), "unknown recipe field 'widht'. Did you mean 'width'?"),
+        (("--tabel", "toys"), "Did you mean '--table'?"),
+    ],
+)
+def test_mistakes_are_named(make, trainer, capsys, options, message):
+    assert make(*options) == 2
+    assert message in capsys.readouterr().err
+    assert not trainer.runs
+
+
+def test_a_run_made_with_another_recipe_is_refused(make, tmp_path, trainer, capsys):
+    def wrong(request, folder):
+        trainer(request, folder)
+        values = json.loads((folder / "recipe.json").read_text())
+        values["fields"]["width"] = 99
+        (folder / "recipe.json").write_text(json.dumps(values))
+
+    place = ["--tables", str(tmp_path / "tables"), "--out", str(tmp_path / "results")]
+    assert reproduce.main(["--table", "toys", *place, "--runs-root", str(tmp_path / "runs")], train=wrong) == 1
+    assert "was made with another recipe" in capsys.readouterr().err
+    assert not ResultStore(tmp_path / "results").records
+
+
+def test_items_that_do_not_give_the_figure_are_refused(make, tables, tmp_path):
+    make("--table", "toys", "--seeds", "0,1,2")
+    text = (tables / "toys.toml").read_text().replace('"rank < 5"', '"rank < 100"')
+    (tables / "toys.toml").write_text(text)
+    with pytest.raises(UserError, match=r"give 100\.000, but the run recorded .*mend 'items' in toys\.toml"):
+        outcome(tables, tmp_path, "toys", seeds=(0, 1, 2))
+
+
+def test_a_damaged_record_is_named(make, tmp_path):
+    make("--table", "toys", "--seeds", "0")
+    path = sorted((tmp_path / "results" / "runs").glob("*/*.json"))[0]
+    path.write_text("{")
+    with pytest.raises(UserError, match=path.name):
+        _ = ResultStore(tmp_path / "results").records
+
+
+def test_fields_that_were_added_later_count_as_their_default():
+    request = Request.create(str(TOY), "thesis")
+    recorded = request.recipe.to_json()
+    del recorded["style"]
+    assert completed(recorded, request.recipe) == request.recipe.to_json()
+    del recorded["width"]
+    assert completed(recorded, request.recipe)["width"] == 4
+
+
+def test_data_folders_are_part_of_what_a_run_is(tmp_path):
+    store = ResultStore(tmp_path)
+    request = Request.create(str(TOY))
+    planned = [Planned("run", request, label) for label in ("dots@a", "dots@b")]
+    store.add(planned[0], _record(planned[0]), {})
+    assert store.find(planned[0]) is not None
+    assert store.find(planned[1]) is None
+    assert ResultStore(tmp_path).find(planned[0]).scalars == {"r5": 1.0}
+
+
+def _record(planned):
+    from training.reproduction.store import Record
+
+    request = planned.request
+    return Record(
+        planned.kind, request.short_name, request.preset, None, planned.data, request.seed, request.recipe.to_json(),
+        {}, "f", "p", {"r5": 1.0}, {}, 1.0, 2, "P", None, {},
+    )  # fmt: skip
+
+
+def test_samples_are_kept_small_and_whole():
+    assert compact(np.array([0, 5, 70000])).tolist() == [0, 5, 65535]
+    assert compact(np.array([0, 5])).dtype == np.uint16
+    assert compact(np.array([True])).dtype == bool
+    assert compact(np.array([0.5])) is None
+    assert compact(np.zeros((2, 2), int)) is None
+
+
+def test_item_scores_follow_the_owners():
+    column = Column("s", "s", items="image_rank < 1, text_rank < 1")
+    samples = {
+        "image_rank": np.array([0, 3, 0], np.uint16),
+        "text_rank": np.array([0, 1, 0, 0, 2], np.uint16),
+        "owner": np.array([0, 0, 1, 1, 1], np.uint16),
+    }
+    scores = item_scores(column, samples)
+    assert scores.sums.tolist() == [[100, 100], [0, 200], [100, 0]]
+    assert scores.counts.tolist() == [[1, 2], [1, 3], [1, 0]]
+    assert scores.value == pytest.approx(100 * 2 / 3 + 100 * 3 / 5)
+    del samples["owner"]
+    assert item_scores(column, samples) is None
+    alone = item_scores(Column("s", "s", items="correct"), {"correct": np.array([True, False])})
+    assert alone.value == 50
+
+
+def test_epochs_keep_validation_figures():
+    rows = [{"stage": "a", "loss": "1", "val_x": "0.123456789"}, {"stage": "b", "loss": "2", "val_x": ""}]
+    assert epoch_columns(rows) == {"stage": ["a", "b"], "val_x": [0.123457, None]}
+    assert epoch_columns([{"stage": "a", "loss": "1"}]) == {}
+
+
+def test_runs_go_through_the_command_line(tmp_path, monkeypatch):
+    """The command is the one a person would type, and its message is passed on."""
+    seen = []
+
+    class Process:
+        def __init__(self, command, **_):
+            seen.append(command)
+            self.stderr = iter(["note\n", "error: nothing there\n"])
+
+        def wait(self):
+            return 2
+
+        poll = wait
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    request = Request.create(str(TOY), "quick", "weak", {"width": 7}, data="stars", data_dir=tmp_path, seed=3)
+    with pytest.raises(UserError, match=r"^nothing there \(exit code 2"):
+        run_command(request, tmp_path / "run")
+    words = seen[0][1:]
+    assert words[:4] == ["-m", "training.run", "--method", str(TOY)]
+    pairs = dict(zip(words[2::2], words[3::2], strict=True))
+    assert pairs["--variant"] == "weak" and pairs["--seed"] == "3" and pairs["--run-dir"] == str(tmp_path / "run")
+    changes = {words[i + 1] for i, word in enumerate(words) if word == "--set"}
+    assert changes == {"width=7", "dataset=stars"}
+
+
+def test_listing_does_not_load_tensorflow():
+    code = (
+        "import sys; from training import reproduce; reproduce.main(['--list']); sys.exit('tensorflow' in sys.modules)"
+    )
+    checkout = HERE.parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "7.2  Image-to-text retrieval" in done.stdout
+
+
+def test_ridge_baseline_learns_a_linear_map():
+    from training.baselines import caption_means, evaluate_ridge
+
+    request = Request.create(str(TOY))
+    object.__setattr__(request.method, "data", lambda recipe, name, directory: _LinearPairs())
+    found = evaluate_ridge(request, (1e-3, 1.0)).evaluation
+    assert found.scalars["t2i_r1"] > 90
+    assert found.scalars["r_sum"] == pytest.approx(
+        sum(found.scalars[f"{w}_r{k}"] for w in ("i2t", "t2i") for k in (1, 5, 10))
+    )
+    assert len(found.samples["owner"]) == len(found.samples["t2i_rank"])
+    arrays = _LinearPairs().arrays("val")
+    assert caption_means(arrays)[3] == pytest.approx(arrays.text[arrays.owner == 3].mean(axis=0))
+
+
+class _LinearPairs:
+    """Captions are a noisy linear map of their image."""
+
+    spec = None
+
+    def arrays(self, split):
+        import types
+
+        random = np.random.default_rng({"train": 1, "val": 2, "test": 3}[split])
+        image = random.normal(size=(80, 12))
+        owner = np.repeat(np.arange(80), 2)
+        matrix = np.random.default_rng(0).normal(size=(12, 9))
+        text = image[owner] @ matrix + 0.1 * random.normal(size=(160, 9))
+        return types.SimpleNamespace(image=image, text=text, owner=owner)
+
+
+@pytest.mark.parametrize(("label", "classifier"), [("Pascal Sentence", 40_960), ("CUB-Bird", 819_200)])
+def test_counts_of_table_7_13(label, classifier):
+    """Liu 2018, Table 7.13 prints about 8 million, and 41,000 and 820,000."""
+    from training.baselines import count_weights
+
+    table = load_table("7.13")
+    (planned,) = Edition(table, "tiny").planned(table.row(label))
+    found = count_weights(planned.request, planned.settings["spec"], planned.settings["counted"])
+    assert found.evaluation.scalars == {"matching_weights": 7_961_600, "classification_weights": classifier}
+
+
+@pytest.fixture
+def checkout(make, tables, tmp_path, monkeypatch):
+    """A checkout with results of the toy tables and a README that shows one."""
+    make("--table", "toys")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(
+        "Before.\n<!-- results: --table toys -->\nold\n<!-- end of results -->\nAfter.\n"
+    )
+    monkeypatch.setattr(docs, "table_names", lambda: ["learning", "skill", "toys"])
+    monkeypatch.setattr(docs, "load_table", lambda name: load_table(name, tables))
+    monkeypatch.setattr(reproduce, "load_table", lambda name, folder: load_table(name, tables))
+    return tmp_path
+
+
+def test_docs_are_written_and_checked(checkout, capsys):
+    options = ["--root", str(checkout)]
+    assert docs.main([*options, "--check"]) == 1
+    assert "README.md" in capsys.readouterr().out
+    assert docs.main(options) == 0
+    assert docs.main([*options, "--check"]) == 0
+    text = (checkout / "README.md").read_text()
+    assert text.startswith("Before.") and text.endswith("After.\n") and "| strong |" in text and "\nold\n" not in text
+    assert (
+        "| toys | Toys | [quick-dots](../results/tables/toys-quick-dots.md) | 2 | 0 | 0 |"
+        in (checkout / "docs" / "results.md").read_text()
+    )
+    page = (checkout / "docs" / "methods" / "mmc_net.md").read_text()
+    assert "| `beta` |" in page and "## Stages" in page
+
+
+def test_docs_drift_when_a_result_changes(checkout):
+    options = ["--root", str(checkout)]
+    docs.main(options)
+    path = sorted((checkout / "results" / "runs").glob("*/*.json"))[0]
+    values = json.loads(path.read_text())
+    values["scalars"]["loss"] += 0.1
+    path.write_text(json.dumps(values))
+    assert docs.main([*options, "--check"]) == 1
+
+
+def test_docs_name_a_wrong_marker(checkout, capsys):
+    (checkout / "README.md").write_text("<!-- results: --table 7.2 --scale hug -->\n<!-- end of results -->\n")
+    assert docs.main(["--root", str(checkout)]) == 2
+    assert "README.md: results: --table 7.2 --scale hug" in capsys.readouterr().err
+
+
+def test_generated_parts_of_this_checkout_are_up_to_date(capsys):
+    assert docs.main(["--check", "--root", str(HERE.parent.parent)]) == 0, capsys.readouterr().out

@@ -1,0 +1,160 @@
+"""Write everything in the docs that comes from code and results: `python -m training.docs`.
+
+Generated are a page for each method, the overview of all tables, the pages of `results/tables`, and what
+stands between `<!-- results: ... -->` and `<!-- end of results -->` in README.md and docs/*.md, where the
+marker holds options of `training.reproduce`. `--check` writes nothing and fails when a file would change.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfthesis.method import UserError, all_methods
+from training import reproduce
+from training.command_line import Parser
+from training.files import replacing
+from training.method_page import method_page
+from training.reproduction.comparison import Outcome, assess
+from training.reproduction.pages import markdown, render
+from training.reproduction.store import ResultStore
+from training.reproduction.table_files import load_table, table_names
+from training.statistics import Verdict
+
+DRIFT, USER_ERROR = 1, 2
+BLOCK = re.compile(r"(<!-- results: (?P<options>.*?) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+COMMAND = re.compile(r"<!-- python -m training\.reproduce (?P<options>.*) -->\n")
+UNSTABLE = (".svg", ".html")
+"""Endings that `--check` passes over: equal figures draw equal pictures under one version of matplotlib only."""
+GENERATED = "<!-- Written by python -m training.docs; edit the code, the tables or the results instead. -->\n\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says; returns the exit code."""
+    parser = Parser(prog="python -m training.docs", description="Write the generated parts of the docs.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a file would change")
+    parser.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="checkout (here)")
+    try:
+        options = parser.parse(argv)
+        texts = generated(options.root)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return USER_ERROR
+    changed = [
+        path
+        for path, text in texts.items()
+        if not path.exists()
+        or (not (options.check and path.suffix in UNSTABLE) and path.read_text(encoding="utf-8") != text)
+    ]
+    for path in changed:
+        print(f"{'differs' if options.check else 'wrote'}: {path}")
+        if not options.check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                file.write(texts[path].encode())
+    if options.check and changed:
+        print("run python -m training.docs, and commit what it writes", file=sys.stderr)
+        return DRIFT
+    return 0
+
+
+def generated(root: Path) -> dict[Path, str]:
+    """Return the text of every file below the checkout `root` that is generated, or holds a generated part.
+
+    Raises:
+        UserError: a marker or a page of results names a table or an option that does not exist.
+    """
+    store = ResultStore(root / "results")
+    outcomes = editions(store)
+    docs = root / "docs"
+    texts = {
+        store.root / "tables" / f"{outcome.edition.name}{ending}": text
+        for outcome in outcomes
+        for ending, text in render(outcome).items()
+    }
+    for name, method in all_methods():
+        if isinstance(method, UserError):
+            raise method
+        path = docs / "methods" / f"{name}.md"
+        ours = [outcome for outcome in outcomes if outcome.edition.table.method == name]
+        images = os.path.relpath(store.root / "tables", path.parent) + "/"
+        texts[path] = GENERATED + method_page(name, method, [markdown(o, "###", images) for o in ours])
+    texts[docs / "results.md"] = GENERATED + overview(outcomes, os.path.relpath(store.root / "tables", docs))
+    for path in [root / "README.md", *sorted(docs.glob("*.md"))]:
+        if path not in texts and path.exists():
+            texts[path] = with_results(path, root, store)
+    return texts
+
+
+def editions(store: ResultStore) -> list[Outcome]:
+    """Return the outcome of every edition in `results/tables`, in the order of the tables.
+
+    Raises:
+        UserError: the first line of a page is not the command that made it.
+    """
+    found = []
+    for path in (store.root / "tables").glob("*.md"):
+        command = COMMAND.match(path.read_text(encoding="utf-8"))
+        if not command:
+            raise UserError(f"{path}: the first line is not the command of training.reproduce that made the page")
+        found.append(_outcome(command["options"], store))
+    order = table_names()
+    return sorted(found, key=lambda outcome: (order.index(outcome.edition.table.name), outcome.edition.name))
+
+
+def _outcome(options: str, store: ResultStore) -> Outcome:
+    return assess(reproduce.edition(reproduce.parser().parse(shlex.split(options))), store)
+
+
+def with_results(path: Path, root: Path, store: ResultStore) -> str:
+    """Return the text of a page with the tables between its markers made new.
+
+    Raises:
+        UserError: a marker names a table or an option that does not exist.
+    """
+    images = os.path.relpath(store.root / "tables", path.parent) + "/"
+
+    def made(block: re.Match[str]) -> str:
+        try:
+            outcome = _outcome(block["options"], store)
+        except UserError as error:
+            raise UserError(f"{path.relative_to(root)}: results: {block['options']}: {error}") from error
+        return f"{block[1]}\n{markdown(outcome, '###', images)}\n{block[3]}"
+
+    return BLOCK.sub(made, path.read_text(encoding="utf-8"))
+
+
+def overview(outcomes: Sequence[Outcome], folder: str) -> str:
+    """Return the page that lists every table with how its claims fared.
+
+    Args:
+        outcomes: of the editions that were run.
+        folder: of their pages, relative to this page.
+    """
+    lines = [
+        "# Tables",
+        "Every table, sweep and curve of the theses that this project sets out to make again, and how the directions "
+        "they claim fared on our runs. A direction holds or fails only where an interval says so; each page states the "
+        "rule.",
+        "| table | what | on | yes | no | undecided |\n| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for name in table_names():
+        table = load_table(name)
+        made = [outcome for outcome in outcomes if outcome.edition.table.name == name]
+        for outcome in made:
+            counts = Counter(claim.verdict for claim in outcome.claims if claim.column in outcome.columns)
+            page = f"[{outcome.edition.name.removeprefix(name + '-')}]({folder}/{outcome.edition.name}.md)"
+            cells = [name, table.title, page, *(str(counts[verdict]) for verdict in Verdict)]
+            lines[-1] += "\n| " + " | ".join(cells) + " |"
+        if not made:
+            lines[-1] += f"\n| {name} | {table.title} | not run yet | | | |"
+    return "\n\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The theses' tables: what they claim, the runs that test it, and the pages that show the outcome."""

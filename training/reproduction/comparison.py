@@ -1,0 +1,216 @@
+"""What the runs of an edition say: a summary for every cell and a verdict on every claimed direction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfthesis.method import UserError
+from training.reproduction.edition import Edition
+from training.reproduction.store import Record, ResultStore
+from training.reproduction.table import Claim, Column, Row
+from training.statistics import Comparison, ItemScores, Summary, Verdict, combine, compare, summarize
+
+OWNER = "owner"
+"""Sample that holds, for every caption, the number of its image; images are drawn with their captions."""
+TOLERANCE = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class RowResult:
+    """The runs of a row by seed, and its figures by scalar and seed."""
+
+    row: Row
+    records: Mapping[int, Record]
+    values: Mapping[str, Mapping[int, float]]
+
+    def summary(self, scalar: str) -> Summary | None:
+        """Return mean and interval of a column; None without a run that has it."""
+        found = self.values.get(scalar)
+        if not found:
+            return None
+        deterministic = next(iter(self.records.values())).kind != "run"
+        return summarize(list(found.values())[:1] if deterministic else list(found.values()))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClaimResult:
+    """A claim in one column.
+
+    Attributes:
+        claim, column: what is claimed.
+        comparisons: by the row that is to be beaten; rows without common seeds are missing.
+        verdict: over all of them.
+        printed: difference in the thesis by its dataset, smallest over the rows to be beaten; positive
+            where the claim holds.
+        reason: why nothing could be compared, if so.
+    """
+
+    claim: Claim
+    column: Column
+    comparisons: Mapping[str, Comparison]
+    verdict: Verdict
+    printed: Mapping[str, float]
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """An edition with the figures of its rows and the verdicts on its claims."""
+
+    edition: Edition
+    rows: Sequence[RowResult]
+    claims: Sequence[ClaimResult]
+
+    @property
+    def columns(self) -> list[Column]:
+        """Columns that at least one row has a figure for."""
+        return [c for c in self.edition.table.columns if any(c.scalar in row.values for row in self.rows)]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has all its seeds."""
+        return all(set(self.edition.seeds) <= set(row.records) for row in self.rows)
+
+
+def assess(edition: Edition, store: ResultStore) -> Outcome:
+    """Return what the stored runs of `edition` say.
+
+    Raises:
+        UserError: per-item results do not give the figure that was recorded beside them.
+    """
+    rows = [_row_result(edition, row, store) for row in edition.table.rows]
+    by_label = {result.row.label: result for result in rows}
+    table = edition.table
+    claims = [
+        _claim_result(edition, claim, table.column(scalar), by_label, store)
+        for claim in table.claims
+        for scalar in claim.columns
+    ]
+    return Outcome(edition, rows, claims)
+
+
+def _row_result(edition: Edition, row: Row, store: ResultStore) -> RowResult:
+    records: dict[int, Record] = {}
+    for planned in edition.planned(row):
+        record = store.find(planned)
+        if record is not None:
+            # A result that no seed enters stands for every seed.
+            records.update(dict.fromkeys(edition.seeds if planned.deterministic else [planned.request.seed], record))
+    values: dict[str, dict[int, float]] = {}
+    for column in edition.table.columns:
+        found = {seed: _figure(edition, column, record) for seed, record in records.items()}
+        found = {seed: value for seed, value in found.items() if value is not None}
+        if found:
+            values[column.scalar] = found
+    return RowResult(row, records, values)
+
+
+def _figure(edition: Edition, column: Column, record: Record) -> float | None:
+    if edition.table.kind == "curve":
+        points = curve(edition, column, record)
+        return float(np.mean(points)) if points else None
+    if column.scalar == "seconds":
+        return record.seconds if record.kind == "run" else None
+    return record.scalars.get(column.scalar)
+
+
+def curve(edition: Edition, column: Column, record: Record) -> list[float]:
+    """Return the validation figures of `column` over the epochs of the table's stages."""
+    stages, values = record.epochs.get("stage", []), record.epochs.get(f"val_{column.scalar}", [])
+    wanted = edition.table.stages
+    return [
+        value
+        for stage, value in zip(stages, values, strict=False)
+        if value is not None and (not wanted or stage in wanted)
+    ]
+
+
+def _claim_result(
+    edition: Edition, claim: Claim, column: Column, rows: Mapping[str, RowResult], store: ResultStore
+) -> ClaimResult:
+    printed = _printed(edition, claim, column)
+    comparisons: dict[str, Comparison] = {}
+    for label in claim.than:
+        found = _comparison(edition, column, rows[claim.better], rows[label], store)
+        if isinstance(found, str):
+            return ClaimResult(claim, column, {}, Verdict.UNDECIDED, printed, found)
+        comparisons[label] = found
+    return ClaimResult(claim, column, comparisons, combine(list(comparisons.values())), printed)
+
+
+def _comparison(
+    edition: Edition, column: Column, left: RowResult, right: RowResult, store: ResultStore
+) -> Comparison | str:
+    """Return the comparison of two rows over their common seeds, or why there is none."""
+    names = f"{left.row.label} and {right.row.label}"
+    seeds = sorted(set(left.values.get(column.scalar, {})) & set(right.values.get(column.scalar, {})))
+    if not seeds:
+        return f"no runs of both {names}"
+    pairs = [(left.records[seed], right.records[seed]) for seed in seeds]
+    if any(a.fingerprint != b.fingerprint for a, b in pairs):
+        return f"{names} were run on different data"
+    if all(a.kind != "run" and b.kind != "run" for a, b in pairs):
+        seeds, pairs = seeds[:1], pairs[:1]
+    return compare(
+        [left.values[column.scalar][seed] for seed in seeds],
+        [right.values[column.scalar][seed] for seed in seeds],
+        larger_is_better=column.better != "smaller",
+        left_items=_items(edition, column, [a for a, _ in pairs], store),
+        right_items=_items(edition, column, [b for _, b in pairs], store),
+    )
+
+
+def _printed(edition: Edition, claim: Claim, column: Column) -> dict[str, float]:
+    """Return by dataset of the thesis how far the printed figures bear the claim out."""
+    sign, found = (-1 if column.better == "smaller" else 1), {}
+    for dataset, rows in edition.table.printed.items():
+        figures = [rows.get(label, {}).get(column.scalar) for label in (claim.better, *claim.than)]
+        if all(isinstance(figure, int | float) for figure in figures):
+            found[dataset] = min(sign * (figures[0] - other) for other in figures[1:])
+    return found
+
+
+def _items(edition: Edition, column: Column, records: Sequence[Record], store: ResultStore) -> list[ItemScores] | None:
+    """Return the per-item parts of a column for each record, or None where they are not known."""
+    if edition.table.kind == "curve" or not column.items:
+        return None
+    scores = [item_scores(column, store.samples(record)) for record in records]
+    if any(score is None for score in scores):
+        return None
+    for score, record in zip(scores, records, strict=True):
+        if abs(score.value - record.scalars[column.scalar]) > TOLERANCE:
+            raise UserError(
+                f"{record.stem}: items of column {column.scalar!r} ({column.items}) give {score.value:.3f}, "
+                f"but the run recorded {record.scalars[column.scalar]:.3f}; mend 'items' in {edition.table.name}.toml"
+            )
+    return scores
+
+
+def item_scores(column: Column, samples: Mapping[str, np.ndarray]) -> ItemScores | None:
+    """Return `column` as sums over groups of items, in percent; None where a sample or its grouping is missing.
+
+    Where the sample `owner` is given, a sample of its length belongs to the groups it names, and a sample
+    with one item a group to these in order. Without it every item is its own group.
+    """
+    terms, owner = column.item_terms(), samples.get(OWNER)
+    if any(name not in samples for name, _ in terms):
+        return None
+    lengths = {len(samples[name]) for name, _ in terms}
+    if owner is None and len(lengths) > 1:
+        return None
+    # An image without a caption has no owner; it shows in the samples with one item an image.
+    groups = max(lengths) if owner is None else max([int(owner.max()) + 1, *(lengths - {len(owner)})])
+    sums, counts = [], []
+    for name, bound in terms:
+        sample = samples[name]
+        by_owner = owner is not None and len(sample) == len(owner)
+        if not by_owner and len(sample) != groups:
+            return None
+        group = owner if by_owner else np.arange(groups)
+        hit = sample if bound is None else sample < bound
+        sums.append(np.bincount(group, 100.0 * hit, minlength=groups))
+        counts.append(np.bincount(group, minlength=groups).astype(np.float64))
+    return ItemScores(np.stack(sums, axis=1), np.stack(counts, axis=1))

@@ -1,0 +1,125 @@
+"""One edition of a table: at which scale, on which data and with which seeds its rows are run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from tfthesis.method import Recipe, UserError
+from tfthesis.metrics.ridge import STRENGTHS
+from training.command_line import overrides
+from training.reproduction.store import Planned
+from training.reproduction.table import Row, Table
+from training.request import Request
+
+DATA_VARIABLE = "TFTHESIS_DATA"
+
+
+@dataclasses.dataclass(frozen=True)
+class Edition:
+    """A table with what the command line says about it.
+
+    Attributes:
+        table: what is compared.
+        scale: preset of the rows that name none.
+        data: dataset instead of the recipes'; not for tables whose rows fix theirs.
+        data_dir: folder of `data`; for rows that fix their data, the folder that holds all of them.
+        seeds: of the runs.
+        changes: `FIELD=VALUE` strings for every row.
+    """
+
+    table: Table
+    scale: str
+    data: str | None = None
+    data_dir: Path | None = None
+    seeds: tuple[int, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        fixed = [row.label for row in self.table.rows if row.data]
+        if self.data and fixed:
+            raise UserError(f"--data {self.data}: rows of table {self.table.name} fix their data, such as {fixed[0]!r}")
+        object.__setattr__(self, "seeds", self.seeds or self.table.seeds)
+
+    @property
+    def name(self) -> str:
+        """File name of the pages: table, scale, data and changes."""
+        parts = [self.table.name, self.scale]
+        if not any(row.data for row in self.table.rows):
+            parts.append(self._label(self._recipe(self.table.rows[-1]), self.data_dir))
+        return "-".join([*parts, *(change.replace("/", "_") for change in self.changes)])
+
+    @property
+    def command(self) -> str:
+        """The command that makes this edition, without the place of the data on this machine."""
+        words = ["--table", self.table.name, "--scale", self.scale]
+        words += ["--data", self.data] if self.data else []
+        if any(row.folder for row in self.table.rows):
+            words += ["--data-dir", "DIR"]
+        elif self.data_dir is not None:
+            words += ["--data-dir", self.data_dir.name]
+        words += ["--seeds", ",".join(map(str, self.seeds))]
+        for change in self.changes:
+            words += ["--set", change]
+        return f"python -m training.reproduce {shlex.join(words)}"
+
+    def planned(self, row: Row) -> list[Planned]:
+        """Return the runs of `row`: one a seed, or a single one where no seed matters.
+
+        Raises:
+            UserError: a change does not fit the recipe.
+        """
+        recipe = self._recipe(row)
+        folder = self._folder(row)
+        seeds = self.seeds if row.kind == "run" else self.seeds[:1]
+        label = self._label(recipe, Path(row.folder) if row.folder else folder)
+        preset = row.preset or self.scale
+        return [
+            Planned(
+                row.kind,
+                Request.create(
+                    self.table.method, preset, row.variant, dataclasses.asdict(recipe), data_dir=folder, seed=seed
+                ),
+                label if row.kind != "count" else "none",
+                self._settings(row),
+            )
+            for seed in seeds
+        ]
+
+    def _recipe(self, row: Row) -> Recipe:
+        changes: dict[str, Any] = {}
+        if self.changes:
+            changes = overrides(self.table.recipe(row, self.scale), self.changes)
+        dataset = row.data or self.data
+        if dataset:
+            changes["dataset"] = dataset
+        return self.table.recipe(row, self.scale, changes)
+
+    def _folder(self, row: Row) -> Path | None:
+        """Return the folder of the row's data; tables that fix it look below `--data-dir` or TFTHESIS_DATA."""
+        if row.folder is None:
+            return self.data_dir
+        root = self.data_dir or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
+        return root / row.folder if root is not None else Path(row.folder)
+
+    @staticmethod
+    def _label(recipe: Recipe, folder: Path | None) -> str:
+        return f"{recipe.dataset}@{folder.name}" if folder is not None else recipe.dataset
+
+    def _settings(self, row: Row) -> dict[str, Any]:
+        """Return, as JSON values, what the result of a row depends on beyond its recipe."""
+        settings: dict[str, Any] = {}
+        if row.kind == "ridge":
+            settings = {"strengths": STRENGTHS}
+        elif row.kind == "count":
+            counted = {
+                column.scalar: {"layers": column.layers, "exclude": column.exclude}
+                for column in self.table.columns
+                if column.layers
+            }
+            settings = {"spec": row.spec, "counted": counted}
+        return json.loads(json.dumps(settings))

@@ -1,0 +1,213 @@
+"""Make the runs that an edition of a table lacks, one after another, and keep each as soon as it is done."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfthesis.method import Spec, UserError
+from training.command_line import shown
+from training.environment import describe_environment
+from training.reproduction.edition import DATA_VARIABLE, Edition
+from training.reproduction.store import Planned, Record, ResultStore
+from training.request import Request
+from training.results import read_samples
+from training.run_directory import TIMINGS, RunDirectory
+
+Trainer = Callable[[Request, Path], None]
+Say = Callable[[str], None]
+SIGNIFICANT = 6
+
+
+def fill(
+    edition: Edition,
+    store: ResultStore,
+    *,
+    runs_root: Path,
+    say: Say,
+    train: Trainer | None = None,
+    again: bool = False,
+) -> dict[str, str]:
+    """Make every run of `edition` that `store` lacks.
+
+    A row whose run fails is left, and the next one is tried, so that a missing file of weights does not
+    keep the rest of a table from being made.
+
+    Args:
+        edition: what to run.
+        store: where results are looked up and kept.
+        runs_root: folder of the run directories; an interrupted run resumes from there.
+        say: told what happens, a line at a time.
+        train: makes the run directory of a request; `python -m training.run` unless given.
+        again: repeat runs that the store has.
+
+    Returns:
+        The reason of failure by row label.
+    """
+    train = train or run_command
+    failures: dict[str, str] = {}
+    wanted = [(row, planned) for row in edition.table.rows for planned in edition.planned(row)]
+    fresh: set[str] = set()
+    for number, (row, planned) in enumerate(wanted, start=1):
+        if row.label in failures or planned.stem in fresh or (not again and store.find(planned)):
+            continue
+        head = f"[{number}/{len(wanted)}] {row.label}, seed {planned.request.seed}"
+        say(f"{head}: {planned.kind} on {planned.data}")
+        try:
+            record, samples = _make(planned, runs_root, train, again)
+        except UserError as error:
+            failures[row.label] = str(error)
+            say(f"{head}: not made: {error}")
+            continue
+        store.add(planned, record, samples)
+        fresh.add(planned.stem)
+        say(f"{head}: {record.seconds:.0f} s")
+    return failures
+
+
+def run_command(request: Request, folder: Path) -> None:
+    """Train `request` into `folder` by `python -m training.run` in a process of its own.
+
+    Each run then starts from the same state as one that is typed by hand, and gives its memory back.
+
+    Raises:
+        UserError: the command failed; its own message is passed on.
+        KeyboardInterrupt: it was interrupted.
+    """
+    start = request.method.recipe(request.preset, request.variant)
+    changed = [name for name, value in vars(request.recipe).items() if value != getattr(start, name)]
+    command = [sys.executable, "-m", "training.run", "--method", request.name, "--preset", request.preset]
+    command += ["--variant", request.variant] if request.variant else []
+    command += ["--data-dir", str(request.data_dir)] if request.data_dir else []
+    command += ["--seed", str(request.seed), "--run-dir", str(folder.absolute())]
+    for name in changed:
+        command += ["--set", f"{name}={shown(getattr(request.recipe, name))}"]
+    checkout = Path(__file__).resolve().parent.parent.parent
+    last = ""
+    process = subprocess.Popen(
+        command, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    try:
+        for line in process.stderr:
+            print(f"    {line.rstrip()}", file=sys.stderr, flush=True)
+            last = line.strip() or last
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if code in (130, 143):
+        raise KeyboardInterrupt
+    if code:
+        raise UserError(f"{last.removeprefix('error: ')} (exit code {code} of training.run)")
+
+
+def _make(planned: Planned, runs_root: Path, train: Trainer, again: bool) -> tuple[Record, Mapping[str, np.ndarray]]:
+    request, start = planned.request, time.monotonic()
+    if request.data_dir is not None and planned.kind != "count" and not request.data_dir.is_dir():
+        raise UserError(f"no folder {request.data_dir}; name it with --data-dir or {DATA_VARIABLE}")
+    if planned.kind == "run":
+        folder = run_folder(request, runs_root, again)
+        train(request, folder)
+        return _read_run(planned, folder, time.monotonic() - start)
+    # Imported here, because these need TensorFlow and a finished table does not.
+    from training import baselines
+
+    if planned.kind == "ridge":
+        found = baselines.evaluate_ridge(request, planned.settings["strengths"])
+    else:
+        found = baselines.count_weights(request, planned.settings["spec"], planned.settings["counted"])
+    record = _record(
+        planned,
+        spec=found.spec,
+        evaluation={"protocol": found.evaluation.protocol, "scalars": found.evaluation.scalars},
+        epochs={},
+        seconds=time.monotonic() - start,
+        environment=describe_environment(),
+    )
+    return record, found.evaluation.samples
+
+
+def run_folder(request: Request, runs_root: Path, again: bool) -> Path:
+    """Return where a run lives: the folder of equal runs made by hand, or a new one beside it to repeat them."""
+    folder = request.folder(runs_root)
+    if request.data_dir is not None:
+        folder = folder.with_name(f"{folder.name}-{request.data_dir.name}")
+    names = itertools.chain([folder.name], (f"{folder.name}-{number}" for number in itertools.count(2)))
+    return next(folder.with_name(name) for name in names if not again or not folder.with_name(name).exists())
+
+
+def _read_run(planned: Planned, folder: Path, seconds: float) -> tuple[Record, Mapping[str, np.ndarray]]:
+    """Return what a finished run directory holds."""
+    run = RunDirectory(folder)
+    recipe, made = planned.request.recipe.to_json(), run.read_json("recipe.json")["fields"]
+    if made != recipe:
+        raise UserError(f"{folder} was made with another recipe than the table asks for: {made} instead of {recipe}")
+    record = _record(
+        planned,
+        spec=Spec.from_json(run.read_json("spec.json")),
+        evaluation=run.read_json("evaluation.json"),
+        epochs=epoch_columns(run.metrics()),
+        # A run that was resumed, or made before, took longer than what was seen of it now.
+        seconds=max(seconds, trained_seconds(folder)),
+        environment=run.read_json("environment.json"),
+    )
+    return record, read_samples(folder)
+
+
+def trained_seconds(folder: Path) -> float:
+    """Return the time of all epochs, validation apart, from `timings.csv`; 0 without one."""
+    path = folder / TIMINGS
+    if not path.exists():
+        return 0.0
+    with open(path, newline="", encoding="utf-8") as file:
+        return sum(float(row.get("seconds") or 0) for row in csv.DictReader(file))
+
+
+def epoch_columns(rows: list[dict[str, str]]) -> dict[str, list[Any]]:
+    """Return the stage and the validation figures of the rows of `metrics.csv` as columns; None where empty."""
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name.startswith("val_")]
+    columns: dict[str, list[Any]] = {"stage": [row["stage"] for row in rows]}
+    for name in names:
+        columns[name] = [float(f"{float(row[name]):.{SIGNIFICANT}g}") if row.get(name) else None for row in rows]
+    return columns if names else {}
+
+
+def _record(
+    planned: Planned,
+    *,
+    spec: Spec,
+    evaluation: Mapping[str, Any],
+    epochs: Mapping[str, Any],
+    seconds: float,
+    environment: Mapping[str, Any],
+) -> Record:
+    request = planned.request
+    return Record(
+        kind=planned.kind,
+        method=request.short_name,
+        preset=request.preset,
+        variant=request.variant,
+        data=planned.data,
+        seed=request.seed,
+        recipe=request.recipe.to_json(),
+        settings=planned.settings,
+        fingerprint=str(spec.dataset.get("fingerprint", "")),
+        protocol=evaluation["protocol"],
+        scalars=dict(evaluation["scalars"]),
+        epochs=epochs,
+        seconds=round(seconds, 1),
+        cores=environment.get("cores") or os.cpu_count() or 1,
+        processor=environment.get("processor", ""),
+        commit=environment.get("commit"),
+        versions=environment.get("packages", {}),
+    )

@@ -1,0 +1,136 @@
+"""A table of a thesis as data: rows as recipe overrides, columns, printed numbers and claimed directions.
+
+`training.reproduction.table_files` reads them from `training/tables/*.toml`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tfthesis.method import Recipe, load_method
+
+ITEM = re.compile(r"^(\w+)(?:\s*<\s*(\d+))?$")
+"""One part of `Column.items`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A figure that every row has.
+
+    Attributes:
+        scalar: its name in the method's `Evaluation`, or in a run record (`seconds`).
+        label: heading.
+        better: "larger", "smaller" or "neither".
+        items: what the figure is the sum of means of, per item: `"i2t_rank < 5"` (share of a sample
+            below a bound, in percent) or `"correct"` (mean of a sample, in percent), several with commas.
+        digits: decimals shown.
+        layers: for rows of kind `count`: prefixes of the layers whose weights are counted.
+        exclude: for rows of kind `count`: parts of layer names that are not counted.
+    """
+
+    scalar: str
+    label: str
+    better: str = "larger"
+    items: str = ""
+    digits: int = 1
+    layers: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def item_terms(self) -> list[tuple[str, int | None]]:
+        """Return `items` as (sample name, bound or None) pairs."""
+        return [
+            (found[1], int(found[2]) if found[2] else None)
+            for part in self.items.split(",")
+            if part.strip() and (found := ITEM.match(part.strip()))
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One model of the table.
+
+    Attributes:
+        label: name, unique in the table.
+        kind: "run" trains and evaluates; "ridge" is the closed-form ridge map on the same features;
+            "count" builds the model and counts weights.
+        preset: preset instead of the edition's scale.
+        variant, overrides: the recipe.
+        data: dataset that this row fixes, if any.
+        folder: where `data` lies below `--data-dir`.
+        spec: for kind "count": `inputs` (widths by name), `classes` (their number), `multi_label`.
+        series, x: position in a sweep.
+    """
+
+    label: str
+    kind: str = "run"
+    preset: str | None = None
+    variant: str | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    data: str | None = None
+    folder: str | None = None
+    spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    series: str = ""
+    x: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A direction: row `better` beats row `than` (or each of several rows) in `columns`.
+
+    `source` says who claims it: the thesis, or this project's own expectation.
+    """
+
+    better: str
+    than: tuple[str, ...]
+    columns: tuple[str, ...]
+    source: str = "thesis"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table, sweep or curve; see the fields of the files in `training/tables`.
+
+    Attributes:
+        name: file name without its ending, such as "7.2".
+        kind: "table", "sweep" (one recipe field takes several values) or "curve" (validation figures
+            over the epochs of a run).
+        title, source, note: for people.
+        method: name of the method.
+        preset: scale that is used unless another is asked for.
+        seeds: of the runs.
+        parameter, values: recipe field of a sweep and its values.
+        stages: stages of a curve; empty takes all.
+        printed: dataset of the thesis -> row label -> scalar -> printed number (or text).
+    """
+
+    name: str
+    title: str
+    source: str
+    method: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    kind: str = "table"
+    note: str = ""
+    preset: str = "quick"
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    claims: tuple[Claim, ...] = ()
+    parameter: str = ""
+    values: tuple[float, ...] = ()
+    stages: tuple[str, ...] = ()
+    printed: Mapping[str, Mapping[str, Mapping[str, float | str]]] = dataclasses.field(default_factory=dict)
+
+    def row(self, label: str) -> Row:
+        """Return the row named `label`."""
+        return next(row for row in self.rows if row.label == label)
+
+    def column(self, scalar: str) -> Column:
+        """Return the column of `scalar`."""
+        return next(column for column in self.columns if column.scalar == scalar)
+
+    def recipe(self, row: Row, scale: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+        """Return the recipe of `row` at `scale`; `changes` apply to every row."""
+        method = load_method(self.method)
+        return method.recipe(row.preset or scale, row.variant, **{**row.overrides, **(changes or {})})
