@@ -1,0 +1,52 @@
+"""Limits on encoded images in requests, checked before any decoder sees them.
+
+A stock TensorFlow Serving has no such check: there a forged header costs memory, and a bad image fails its
+whole batch inside the graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import numpy as np
+
+from serving.errors import exhausted, invalid
+from tfthesis.data.image_header import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, check_header
+from tfthesis.method import UserError
+
+#: Inputs of this name, if they are strings, are encoded images in every export of this project.
+ALIAS = "image"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageLimits:
+    """The largest image that is decoded; `max_pixels` counts all frames of a GIF."""
+
+    max_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
+    max_frames: int = MAX_FRAMES
+
+
+def check_images(alias: str, rows: np.ndarray, limits: ImageLimits) -> None:
+    """Check the header of every image in `rows`, an object array of `bytes`.
+
+    Raises:
+        ServingError: RESOURCE_EXHAUSTED for an image above the limits, INVALID_ARGUMENT for bytes that are
+            no image; the message names the input and the row.
+    """
+    for number, data in enumerate(rows.ravel().tolist()):
+        try:
+            check_header(data, limits.max_bytes, limits.max_pixels, limits.max_frames)
+        except UserError as error:
+            message = f"input {alias!r}, row {number}: {error}"
+            raise (exhausted if _is_image(data) else invalid)(message) from error
+
+
+def _is_image(data: bytes) -> bool:
+    """Return whether only the limits speak against `data`."""
+    try:
+        check_header(data, sys.maxsize, sys.maxsize, sys.maxsize)
+    except UserError:
+        return False
+    return True

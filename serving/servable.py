@@ -1,0 +1,135 @@
+"""One version of one model in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+
+import grpc
+import tensorflow as tf
+from google.protobuf import any_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+
+from serving import image_inputs, op_libraries, warmup
+from serving.codec import encode
+from serving.errors import ServingError, from_tensorflow
+from serving.image_inputs import ImageLimits
+from serving.manifest import has_manifest, other_versions
+from serving.signature import Signature, read_signatures
+
+DEFAULT_SIGNATURE = "serving_default"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one request may ask for."""
+
+    tensor_bytes: int
+    images: ImageLimits = dataclasses.field(default_factory=ImageLimits)
+
+
+class Servable:
+    """A loaded SavedModel; safe to use from several threads.
+
+    Attributes:
+        name: of the model.
+        version: its number.
+        signature_map: all SignatureDefs, as GetModelMetadata sends them.
+    """
+
+    def __init__(self, name: str, version: int, path: Path, limits: Limits):
+        """Load the SavedModel in `path` into a Session of its own and replay its warm-up records.
+
+        Raises:
+            ServingError: the message says why it does not load or warm up.
+        """
+        self.name = name
+        self.version = version
+        self._limits = limits
+        # Only an export of this project promises that a string input named `image` is an encoded image.
+        self._checks_images = has_manifest(path)
+        if self._checks_images:
+            for difference in other_versions(path):
+                logger.warning("%s version %d was exported with %s", name, version, difference)
+        start = time.monotonic()
+        self._session = tf.compat.v1.Session(
+            graph=tf.Graph(), config=tf.compat.v1.ConfigProto(allow_soft_placement=True)
+        )
+        try:
+            definitions = _load(self._session, path)
+            self._signatures = read_signatures(definitions, self._session, limits.tensor_bytes)
+            self.signature_map = _pack(definitions)
+            warmed = self._warm_up(path)
+        except BaseException:
+            self.close()
+            raise
+        seconds = time.monotonic() - start
+        logger.info("loaded %s version %d in %.1f s, %d warm-up requests", name, version, seconds, warmed)
+
+    def predict(
+        self, request: predict_pb2.PredictRequest, timeout: float | None = None, *, as_content: bool = False
+    ) -> predict_pb2.PredictResponse:
+        """Return the answer to a Predict request, after at most `timeout` seconds in the model.
+
+        Raises:
+            ServingError: the request does not fit the model, or an operation failed.
+        """
+        signature = self._signature(request.model_spec.signature_name or DEFAULT_SIGNATURE)
+        inputs = signature.read_inputs(request.inputs)
+        outputs = signature.choose_outputs(request.output_filter)
+        if self._checks_images and signature.inputs.get(image_inputs.ALIAS) == tf.string:
+            image_inputs.check_images(image_inputs.ALIAS, inputs[image_inputs.ALIAS], self._limits.images)
+        arrays = signature.run(inputs, outputs, timeout)
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = self.name
+        response.model_spec.signature_name = signature.name
+        response.model_spec.version.value = self.version
+        for alias, array in zip(outputs, arrays, strict=True):
+            encode(array, response.outputs[alias], as_content=as_content)
+        return response
+
+    def close(self) -> None:
+        """Free the model's memory; nothing may be running in it."""
+        self._signatures = {}
+        self._session.close()
+
+    def _signature(self, name: str) -> Signature:
+        signature = self._signatures.get(name)
+        if signature is None:
+            raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        return signature
+
+    def _warm_up(self, path: Path) -> int:
+        count = 0
+        for request in warmup.read_requests(path):
+            try:
+                self.predict(request)
+            except ServingError as error:
+                raise ServingError(error.code, f"warm-up request {count}: {error.message}") from error
+            count += 1
+        return count
+
+
+def _load(session: tf.compat.v1.Session, path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
+    """Load the SavedModel in `path` into `session` and return its signatures."""
+    try:
+        op_libraries.import_for(path)
+        with session.graph.as_default():
+            meta_graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(path))
+    except tf.errors.OpError as error:
+        raise op_libraries.explain(error) or from_tensorflow(error) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"{path} does not load: {error}") from error
+    return dict(meta_graph.signature_def)
+
+
+def _pack(definitions: dict[str, meta_graph_pb2.SignatureDef]) -> any_pb2.Any:
+    signature_map = get_model_metadata_pb2.SignatureDefMap(signature_def=definitions)
+    packed = any_pb2.Any()
+    packed.Pack(signature_map)
+    return packed
