@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 evaluation = LazyModule("tfthesis.matching.evaluation")
 served = LazyModule("tfthesis.matching.served")
 drawing = LazyModule("tfthesis.matching.pictures")
-paired = LazyModule("tfthesis.data.paired")
+pairs = LazyModule("tfthesis.matching.data")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,11 @@ class MMCNetRecipe(Recipe):
     text_weights: str = setting("", "path of the word vectors; empty takes the encoder's default")
     scene_images: tuple[int, int, int] = setting(
         (1000, 200, 500), "rendered scenes for training, validation and test", unit="images"
+    )
+    scene_labels: str = setting(
+        "objects",
+        "labels of rendered scenes: the kinds of all objects, or the kind of the largest one",
+        choices=("objects", "category"),
     )
     labels: str = setting(
         "given",
@@ -113,16 +118,16 @@ class MMCNetRecipe(Recipe):
 
 
 def data(recipe: MMCNetRecipe, name: str, directory: Path | None) -> PairedData:
-    """Open an image-text dataset with the recipe's encoders; see `tfthesis.data.paired.open_pairs`."""
-    options = {"images": recipe.scene_images} if name == "scenes" else {}
-    return paired.open_pairs(
+    """Open an image-text dataset with the recipe's encoders; see `tfthesis.matching.data.open_pairs`."""
+    options = {"images": recipe.scene_images, "labels": recipe.scene_labels} if name == "scenes" else {}
+    return pairs.open_pairs(
         name,
         directory,
-        image_encoder=(recipe.image_encoder, recipe.image_weights or None),
-        text_encoder=(recipe.text_encoder, recipe.text_weights or None),
-        labels=recipe.labels,
+        image_encoder=(recipe.image_encoder, recipe.image_weights),
+        text_encoder=(recipe.text_encoder, recipe.text_weights),
+        labels=recipe.labels if recipe.classification else "none",
         max_words=recipe.caption_words,
-        **options,
+        options=options,
     )
 
 

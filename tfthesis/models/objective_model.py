@@ -50,8 +50,10 @@ class ObjectiveModel(DistributedFit, keras.Model):
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
-    def get_compile_config(self) -> dict[str, Any]:
-        """Return optimizer and objective for saving."""
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """Return optimizer and objective for saving; None before `compile`."""
+        if not self.compiled:
+            return None
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "loss": keras.saving.serialize_keras_object(self.objective),
@@ -75,10 +77,12 @@ class ObjectiveModel(DistributedFit, keras.Model):
         rows = tf.add_n([weight * parts[name] for name, weight in self.objective.weights.items()])
         return rows, parts
 
-    def _logs(self, rows: tf.Tensor, parts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        self.loss_mean.update_state(rows)
-        for name, mean in self.part_means.items():
-            mean.update_state(parts[name])
+    def _logs(self, rows: tf.Tensor, parts: dict[str, tf.Tensor], count: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Add the global batch of `count` rows to the running means; every replica returns the same ones."""
+        values = [rows, *(parts[name] for name in self.part_means)]
+        sums = Replicas.current().total(tf.stack([tf.reduce_sum(value) for value in values]))
+        for mean, value in zip(self.metrics, tf.unstack(sums), strict=True):
+            mean.update_state(value / count, sample_weight=count)
         return self.vectors({metric.name: metric.result() for metric in self.metrics})
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -86,14 +90,16 @@ class ObjectiveModel(DistributedFit, keras.Model):
         replicas = Replicas.current()
         with tf.GradientTape() as tape:
             rows, parts = self._total(data, training=True)
-            loss = tf.reduce_sum(rows) / tf.cast(replicas.global_rows(tf.shape(rows)[0]), rows.dtype)
+            count = tf.cast(replicas.total(tf.shape(rows)[0]), rows.dtype)
+            loss = tf.reduce_sum(rows) / count
             if self.losses:
                 loss += tf.add_n(self.losses) / replicas.count
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, self.trainable_variables)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return self._logs(rows, parts)
+        return self._logs(rows, parts, count)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Measure the loss on `(inputs, targets)` without training."""
-        return self._logs(*self._total(data, training=False))
+        rows, parts = self._total(data, training=False)
+        return self._logs(rows, parts, tf.cast(Replicas.current().total(tf.shape(rows)[0]), rows.dtype))

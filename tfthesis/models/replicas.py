@@ -30,9 +30,9 @@ class Replicas:
         """
         return rows if self.context is None else self.context.all_gather(rows, axis=0)
 
-    def global_rows(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return the number of rows in the global batch, given this replica's number."""
-        return rows if self.context is None else self.context.all_reduce("SUM", rows)
+    def total(self, value: tf.Tensor) -> tf.Tensor:
+        """Return the sum of `value` over all replicas."""
+        return value if self.context is None else self.context.all_reduce("SUM", value)
 
     def offset(self, rows: tf.Tensor) -> tf.Tensor:
         """Return where this replica's rows begin in the global batch, given their number."""

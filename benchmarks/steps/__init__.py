@@ -1,0 +1,1 @@
+"""One training step of MMC-Net in three implementations, for `benchmarks/step.py`."""

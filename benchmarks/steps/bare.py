@@ -1,0 +1,99 @@
+"""The same mathematics with TensorFlow operations and variables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import tensorflow as tf
+
+WIDTHS, DIMENSION = (2048, 512, 512, 512), 2048
+MARGIN, ALPHA, NEGATIVES, BETA = 0.1, 2.0, 20, 0.5
+RATE, MOMENTUM, DECAY, EPSILON, KEEP = 0.02, 0.9, 0.0005, 1e-5, 0.99
+
+
+class _Branch:
+    """Variables and forward pass of one modality."""
+
+    def __init__(self, width: int):
+        sizes = (width, *WIDTHS)
+        self.kernels = [tf.Variable(tf.random.normal(size, stddev=0.05)) for size in pairwise(sizes)]
+        self.biases = [tf.Variable(tf.zeros([b])) for b in WIDTHS]
+        channels = (width, *WIDTHS[1:], 1)
+        self.gammas = [tf.Variable(tf.ones([c])) for c in channels]
+        self.betas = [tf.Variable(tf.zeros([c])) for c in channels]
+        self.moving = [(tf.Variable(tf.zeros([c])), tf.Variable(tf.ones([c]))) for c in channels]
+        self.fusion, self.fusion_bias = tf.Variable([1 / 3] * 3), tf.Variable(0.0)
+        others = [*self.biases, *self.gammas, *self.betas, self.fusion_bias]
+        self.variables = [(v, DECAY) for v in (*self.kernels, self.fusion)] + [(v, 0.0) for v in others]
+
+    def norm(self, x: tf.Tensor, layer: int) -> tf.Tensor:
+        mean, variance = tf.nn.moments(x, list(range(len(x.shape) - 1)))
+        for moving, value in zip(self.moving[layer], (mean, variance), strict=True):
+            moving.assign(KEEP * moving + (1 - KEEP) * value)
+        return tf.nn.batch_normalization(x, mean, variance, self.betas[layer], self.gammas[layer], EPSILON)
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        x = tf.nn.relu(tf.matmul(self.norm(x, 0), self.kernels[0]) + self.biases[0])
+        x = tf.nn.dropout(x, 0.5)
+        hidden = []
+        for layer in (1, 2, 3):
+            x = tf.nn.relu(self.norm(tf.matmul(x, self.kernels[layer]) + self.biases[layer], layer))
+            hidden.append(x)
+        fused = sum(w * h for w, h in zip(tf.unstack(self.fusion), hidden, strict=True)) + self.fusion_bias
+        return self.norm(fused[..., None], 4)[..., 0]
+
+
+def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
+    """Return a function that takes one joint step on `data`."""
+    image_branch, text_branch = _Branch(data["image"].shape[1]), _Branch(data["text"].shape[1])
+    classifier = tf.Variable(tf.random.normal([DIMENSION, classes], stddev=0.05))
+    rng = np.random.default_rng(0)
+    hashes = [tf.constant(rng.integers(DIMENSION, size=512)) for _ in range(2)]
+    signs = [tf.constant(rng.choice([-1.0, 1.0], size=512), tf.float32) for _ in range(2)]
+    weighted = [*image_branch.variables, *text_branch.variables, (classifier, DECAY)]
+    variables = [variable for variable, _ in weighted]
+    momenta = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
+    image, text, ids, labels = (tf.constant(data[name]) for name in ("image", "text", "image_id", "label"))
+
+    def sketch(x: tf.Tensor, number: int) -> tf.Tensor:
+        return tf.transpose(
+            tf.math.unsorted_segment_sum(tf.transpose(x * signs[number]), hashes[number], DIMENSION)
+        )
+
+    def loss() -> tf.Tensor:
+        f, g = image_branch(image), text_branch(text)
+        product = tf.signal.rfft(sketch(f, 0)) * tf.signal.rfft(sketch(g, 1))
+        pooled = tf.signal.irfft(product, fft_length=[DIMENSION])
+        pooled = tf.math.l2_normalize(tf.sign(pooled) * tf.sqrt(tf.abs(pooled) + 1e-8), axis=1)
+        logits = tf.matmul(pooled, classifier)
+        f, g = tf.math.l2_normalize(f, axis=1), tf.math.l2_normalize(g, axis=1)
+        similarity = tf.matmul(f, g, transpose_b=True)
+        negative = tf.cast(ids[:, None] != ids[None, :], tf.float32)
+        matching = tf.reduce_sum(f * g, axis=1)[:, None]
+        total = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits) * BETA
+        for scores, weight in ((similarity, 1.0), (tf.transpose(similarity), ALPHA)):
+            hinges = tf.nn.relu(scores - matching + MARGIN) * negative
+            total += weight * tf.reduce_sum(tf.math.top_k(hinges, NEGATIVES, sorted=False).values, axis=1) / NEGATIVES
+        return tf.reduce_mean(total)
+
+    @tf.function
+    def train() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            value = loss()
+        gradients = tape.gradient(value, variables)
+        for gradient, (variable, decay), momentum in zip(gradients, weighted, momenta, strict=True):
+            tf.raw_ops.ResourceApplyKerasMomentum(
+                var=variable.handle,
+                accum=momentum.handle,
+                lr=RATE,
+                grad=gradient + decay * variable if decay else gradient,
+                momentum=MOMENTUM,
+            )
+        return value
+
+    def take() -> None:
+        train().numpy()
+
+    return take
