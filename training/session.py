@@ -211,3 +211,5 @@ class Session:
             return
         file = self._checkpoints.folder / self.position.best.file
         variables.write(self.model.weights, read_arrays(file), "best weights")
+        # The chief's next checkpoint removes the file; the others must have read it by then.
+        self.workers.share()

@@ -31,7 +31,7 @@ def make_step(
             bad = context.all_reduce("SUM", bad)
         return logs, bad
 
-    @tf.function(input_signature=[spec], jit_compile=xla or None)
+    @tf.function(input_signature=[spec], jit_compile=xla or None, autograph=False)
     def step(batch: Any) -> tuple[Any, Any]:
         return strategy.run(replica_step, args=(batch,))
 

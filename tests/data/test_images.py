@@ -4,9 +4,11 @@ import io
 import struct
 import zlib
 
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies
 from PIL import Image, ImageOps
 
 from tfthesis.data import images
@@ -140,6 +142,21 @@ def test_header_limits():
     hostile[descriptor + 5 : descriptor + 9] = b"\xff\xff\xff\xff"
     with pytest.raises(UserError, match="pixels"):
         images.check_header(bytes(hostile))
+
+
+@hypothesis.given(strategies.data())
+def test_damaged_headers_are_user_errors(data):
+    """Cut anywhere or with bytes changed, a header is read or refused, and nothing else happens."""
+    kinds = [encode(Image.fromarray(smooth()), "JPEG"), *(content for content, _ in EXACT.values())]
+    damaged = bytearray(data.draw(strategies.sampled_from(kinds)))
+    for _ in range(data.draw(strategies.integers(0, 3))):
+        damaged[data.draw(strategies.integers(0, len(damaged) - 1))] = data.draw(strategies.integers(0, 255))
+    cut = data.draw(strategies.integers(0, len(damaged)))
+    try:
+        width, height = images.check_header(bytes(damaged[:cut]))
+    except UserError:
+        return
+    assert 1 <= width * height <= images.MAX_PIXELS
 
 
 def test_header_reads_progressive_jpeg_with_segments_before_the_frame():

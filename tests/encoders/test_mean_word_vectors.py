@@ -15,8 +15,8 @@ from tfthesis.encoders import open_encoder
 from tfthesis.encoders.words import split_words
 from tfthesis.method import UserError
 
-WORDS = ["the", "Dog", "dog", "runs", "u.s.", "us", "naïve", "日本"]
-VECTORS = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+WORDS = ["the", "Dog", "dog", "#runs", "u.s.", "us", "naïve", "日本", "runs"]
+VECTORS = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def encoder(tmp_path):
         ("3.5 metres & 10%", ["3", "5", "metres", "10"]),
         ("ÉCOLE naïve ÜBER ΣΟΦΟΣ", ["école", "naïve", "über"]),
         ("日本、東京", ["日本", "東京"]),
+        ("cafe\u0301 au lait", ["cafe\u0301", "au", "lait"]),
         ("snake_case \U0001f600 $5", ["snake", "case", "5"]),
         ("", []),
         ("?!…—", []),
@@ -58,9 +59,9 @@ def test_mean_of_known_words(encoder):
 
 
 def test_words_that_no_text_gives_are_not_kept(encoder):
-    # "Dog" came before "dog", and "u.s." must not stand for "us".
-    assert list(encoder.words) == ["the", "dog", "runs", "us", "naïve", "日本"]
-    np.testing.assert_array_equal(encoder(tf.constant(["us"]))[0], VECTORS[5])
+    # "Dog" came before "dog", "u.s." must not stand for "us", nor "#runs" for "runs".
+    assert list(encoder.words) == ["the", "dog", "us", "naïve", "日本", "runs"]
+    np.testing.assert_array_equal(encoder(tf.constant(["us", "runs", "dog"])), VECTORS[[5, 8, 1]])
 
 
 def test_empty_batch(encoder):

@@ -39,14 +39,15 @@ def test_three_steps_of_fit_equal_three_steps_of_the_loop(toy, tmp_path, agree):
     fitted = toy.build(recipe, data.spec)
     toy.compile_stage(fitted, recipe, stage)
     batches = global_batches(epoch_order(3, 0, 0, 42), 16)
-    history = fitted.fit(data.batches("train", batches, (3, 0)), epochs=1, verbose=0, shuffle=False).history
+    # Told the number of steps, `fit` does not begin one more to find the end of the data.
+    history = fitted.fit(data.batches("train", batches, (3, 0)), steps_per_epoch=len(batches), verbose=0).history
     for own, other in zip(model.variables, fitted.variables, strict=True):
         np.testing.assert_allclose(own.numpy(), other.numpy(), rtol=1e-6, atol=1e-7)
     assert float(table(tmp_path)[0]["loss"]) == pytest.approx(history["loss"][0], rel=1e-6)
 
 
 def test_stages_prepare_train_and_freeze(toy, tmp_path):
-    """After the second stage, whatever is not `head_` is bit-identical, BatchNorm statistics and dropout included."""
+    """After the second stage, whatever is not `head_` is bit-identical, BatchNorm statistics included."""
     states = []
 
     class Seeing(toy.Watcher):
@@ -62,14 +63,15 @@ def test_stages_prepare_train_and_freeze(toy, tmp_path):
     with np.load(tmp_path / "preparations" / "first_guess.npz", allow_pickle=False) as saved:
         guess = saved["guess"]
         assert list(saved["words"]) == ["a", "bee"]
-    places = {variable.path.split("/", 1)[-1]: f"{i:05d}" for i, variable in enumerate(model.variables)}
-    bias = next(index for path, index in places.items() if path.endswith("head_out/bias"))
+    places = {variable.path: f"{i:05d}" for i, variable in enumerate(model.variables)}
+    bias = places["head_out/bias"]
     assert states[1][1][bias] == guess != states[0][1][bias]
     before = states[2][1]
-    for variable, index in zip(model.variables, sorted(places.values()), strict=True):
-        moved = not np.array_equal(variable.numpy(), before[index])
-        assert moved == ("head_" in variable.path), variable.path
-        assert index == bias or not np.array_equal(states[1][1][index], before[index]), variable.path
+    for variable, index in zip(model.variables, places.values(), strict=True):
+        if variable.path != "body_dropout/step":  # a counter of steps, whatever they train
+            moved = not np.array_equal(variable.numpy(), before[index])
+            assert moved == ("head_" in variable.path), variable.path
+        assert not np.array_equal(states[1][1][index], before[index]), variable.path
     assert [row["stage"] for row in table(tmp_path)] == ["body", "body", "head", "head"]
     assert table(tmp_path)[-1]["spread"] == ""  # the second stage has no such loss part
     assert [row["step"] for row in table(tmp_path)] == ["3", "6", "9", "12"]

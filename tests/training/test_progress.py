@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
+import subprocess
 import sys
 import types
 
 import pytest
 
 from training import progress as module
-from training.progress import BarProgress, LineProgress, Progress, make_progress
+from training.progress import BarProgress, LineProgress, Progress, listening, make_progress
 
 
 @pytest.fixture
@@ -46,6 +48,39 @@ def test_figures_are_rates_of_the_last_steps(clock):
     assert progress.figures(1.5) == "loss 1.5000, 100 rows/s, waiting for input 20 %, 0:00:03 left"
 
 
+def test_the_first_step_of_a_stage_compiles_and_is_no_measure(clock):
+    progress = Progress()
+    progress.stage("matching", 3)
+    clock.now += 60
+    progress.step(rows=10)
+    assert progress.figures(2.0) == "loss 2.0000"
+    clock.now += 1
+    progress.step(rows=10)
+    assert progress.figures() == "10 rows/s, waiting for input 0 %, 0:00:01 left"
+
+
+def test_counted_items_show_rate_and_time_left_when_they_take_long(clock):
+    stream = io.StringIO()
+    progress = LineProgress(stream, interval=5)
+    for done in range(32, 161, 32):
+        progress.count("features", done, 160)
+    assert stream.getvalue() == ""
+    for done in range(100, 1001, 100):
+        clock.now += 2
+        progress.count("features", done, 1000)
+    assert stream.getvalue().splitlines()[0] == "features 400/1000: 50 rows/s, 0:00:12 left"
+
+
+def test_what_the_library_logs_becomes_a_note(tmp_path):
+    stream = io.StringIO()
+    progress = LineProgress(stream)
+    with listening(progress):
+        logging.getLogger("tfthesis.data.files").warning("skipped item %d", 3)
+        logging.getLogger("other").warning("not ours")
+    logging.getLogger("tfthesis.data.files").info("too late")
+    assert stream.getvalue() == "skipped item 3\n"
+
+
 def test_validation_time_is_no_step_time(clock):
     progress = Progress()
     progress.stage("matching", 4)
@@ -59,7 +94,7 @@ def test_validation_time_is_no_step_time(clock):
 
 
 def test_lines_come_at_an_interval_and_read_the_loss_only_then(clock):
-    stream, progress, CountedLoss.reads = io.StringIO(), None, 0
+    stream, CountedLoss.reads = io.StringIO(), 0
     progress = LineProgress(stream, interval=5)
     progress.stage("matching", 100)
     for _ in range(10):
@@ -113,8 +148,6 @@ def test_the_bar_counts_from_where_the_run_resumed():
 
 
 def test_quiet_progress_loads_neither_tqdm_nor_tensorflow():
-    import subprocess
-
     code = (
         "import sys; from training.progress import Progress; p = Progress(); p.stage('s', 1); p.step(loss=1.0); "
         "print({'tqdm', 'tensorflow'} & set(sys.modules))"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfthesis.method import Evaluation, UserError
-from training import docs, reproduce
+from training import reproduce
 from training.reproduction.comparison import assess, item_scores
 from training.reproduction.edition import Edition
 from training.reproduction.execution import epoch_columns, run_command
@@ -254,7 +254,7 @@ def test_no_seed_in_common_is_said(make, tables, tmp_path, trainer):
     trainer.broken = (0.3, 0)
     make("--table", "toys")
     found = outcome(tables, tmp_path, "toys").claims[0]
-    assert (found.verdict, found.reason) == ("undecided", "no runs of both strong and weak")
+    assert (found.verdict, found.remark) == ("undecided", "no runs of both strong and weak")
 
 
 def test_runs_on_other_data_are_not_compared(make, tables, tmp_path, trainer):
@@ -263,7 +263,7 @@ def test_runs_on_other_data_are_not_compared(make, tables, tmp_path, trainer):
     values = json.loads(skewed.read_text())
     skewed.write_text(json.dumps({**values, "fingerprint": "other"}))
     found = outcome(tables, tmp_path, "toys", seeds=(0, 1, 2)).claims[0]
-    assert (found.verdict, found.reason) == ("undecided", "strong and weak were run on different data")
+    assert (found.verdict, found.remark) == ("undecided", "strong and weak were run on different data")
 
 
 def _hash(tables, label):
@@ -295,8 +295,21 @@ def test_a_curve_takes_validation_figures_of_its_stages(make, tables, tmp_path):
     assert make("--table", "learning") == 0
     found = outcome(tables, tmp_path, "learning")
     assert found.rows[1].values["r5"][1] == pytest.approx(0.8 * (10 + 20) / 2 + 0.001)
-    assert found.claims[0].verdict == "yes"
+    assert (found.claims[0].verdict, found.claims[0].remark) == ("yes", "ahead in 2 of 2 epochs")
     assert (tmp_path / "results" / "tables" / "learning-quick-dots.svg").exists()
+
+
+def test_curves_are_compared_over_common_epochs(make, tables, tmp_path):
+    """The strong toy stops an epoch earlier; its mean is not held against a longer one."""
+    make("--table", "learning")
+    for path in (tmp_path / "results" / "runs").glob(f"*/*-{_hash(tables, 'strong')}-*.json"):
+        values = json.loads(path.read_text())
+        values["epochs"] = {name: column[:2] for name, column in values["epochs"].items()}
+        path.write_text(json.dumps(values))
+    found = outcome(tables, tmp_path, "learning")
+    assert found.rows[0].values["r5"][0] == pytest.approx(3)
+    assert found.rows[1].values["r5"][0] == pytest.approx(8)
+    assert found.claims[0].remark == "ahead in 1 of 1 epochs"
 
 
 def test_single_seed_is_undecided(make, tables, tmp_path):
@@ -459,95 +472,3 @@ def test_listing_does_not_load_tensorflow():
     done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "7.2  Image-to-text retrieval" in done.stdout
-
-
-def test_ridge_baseline_learns_a_linear_map():
-    from training.baselines import caption_means, evaluate_ridge
-
-    request = Request.create(str(TOY))
-    object.__setattr__(request.method, "data", lambda recipe, name, directory: _LinearPairs())
-    found = evaluate_ridge(request, (1e-3, 1.0)).evaluation
-    assert found.scalars["t2i_r1"] > 90
-    assert found.scalars["r_sum"] == pytest.approx(
-        sum(found.scalars[f"{w}_r{k}"] for w in ("i2t", "t2i") for k in (1, 5, 10))
-    )
-    assert len(found.samples["owner"]) == len(found.samples["t2i_rank"])
-    arrays = _LinearPairs().arrays("val")
-    assert caption_means(arrays)[3] == pytest.approx(arrays.text[arrays.owner == 3].mean(axis=0))
-
-
-class _LinearPairs:
-    """Captions are a noisy linear map of their image."""
-
-    spec = None
-
-    def arrays(self, split):
-        import types
-
-        random = np.random.default_rng({"train": 1, "val": 2, "test": 3}[split])
-        image = random.normal(size=(80, 12))
-        owner = np.repeat(np.arange(80), 2)
-        matrix = np.random.default_rng(0).normal(size=(12, 9))
-        text = image[owner] @ matrix + 0.1 * random.normal(size=(160, 9))
-        return types.SimpleNamespace(image=image, text=text, owner=owner)
-
-
-@pytest.mark.parametrize(("label", "classifier"), [("Pascal Sentence", 40_960), ("CUB-Bird", 819_200)])
-def test_counts_of_table_7_13(label, classifier):
-    """Liu 2018, Table 7.13 prints about 8 million, and 41,000 and 820,000."""
-    from training.baselines import count_weights
-
-    table = load_table("7.13")
-    (planned,) = Edition(table, "tiny").planned(table.row(label))
-    found = count_weights(planned.request, planned.settings["spec"], planned.settings["counted"])
-    assert found.evaluation.scalars == {"matching_weights": 7_961_600, "classification_weights": classifier}
-
-
-@pytest.fixture
-def checkout(make, tables, tmp_path, monkeypatch):
-    """A checkout with results of the toy tables and a README that shows one."""
-    make("--table", "toys")
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text(
-        "Before.\n<!-- results: --table toys -->\nold\n<!-- end of results -->\nAfter.\n"
-    )
-    monkeypatch.setattr(docs, "table_names", lambda: ["learning", "skill", "toys"])
-    monkeypatch.setattr(docs, "load_table", lambda name: load_table(name, tables))
-    monkeypatch.setattr(reproduce, "load_table", lambda name, folder: load_table(name, tables))
-    return tmp_path
-
-
-def test_docs_are_written_and_checked(checkout, capsys):
-    options = ["--root", str(checkout)]
-    assert docs.main([*options, "--check"]) == 1
-    assert "README.md" in capsys.readouterr().out
-    assert docs.main(options) == 0
-    assert docs.main([*options, "--check"]) == 0
-    text = (checkout / "README.md").read_text()
-    assert text.startswith("Before.") and text.endswith("After.\n") and "| strong |" in text and "\nold\n" not in text
-    assert (
-        "| toys | Toys | [quick-dots](../results/tables/toys-quick-dots.md) | 2 | 0 | 0 |"
-        in (checkout / "docs" / "results.md").read_text()
-    )
-    page = (checkout / "docs" / "methods" / "mmc_net.md").read_text()
-    assert "| `beta` |" in page and "## Stages" in page
-
-
-def test_docs_drift_when_a_result_changes(checkout):
-    options = ["--root", str(checkout)]
-    docs.main(options)
-    path = sorted((checkout / "results" / "runs").glob("*/*.json"))[0]
-    values = json.loads(path.read_text())
-    values["scalars"]["loss"] += 0.1
-    path.write_text(json.dumps(values))
-    assert docs.main([*options, "--check"]) == 1
-
-
-def test_docs_name_a_wrong_marker(checkout, capsys):
-    (checkout / "README.md").write_text("<!-- results: --table 7.2 --scale hug -->\n<!-- end of results -->\n")
-    assert docs.main(["--root", str(checkout)]) == 2
-    assert "README.md: results: --table 7.2 --scale hug" in capsys.readouterr().err
-
-
-def test_generated_parts_of_this_checkout_are_up_to_date(capsys):
-    assert docs.main(["--check", "--root", str(HERE.parent.parent)]) == 0, capsys.readouterr().out

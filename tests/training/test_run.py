@@ -215,8 +215,11 @@ def test_another_recipe_in_the_same_folder_is_refused_or_recorded(copy, capsys):
     code, _, err = call(capsys, *arguments, "--seed", "1")
     assert code == 2 and "seed: 0 -> 1" in err
     assert (copy / "recipe.json").read_bytes() == before and (copy / "DONE").exists()
-    code, _, _ = call(capsys, *arguments, "--set", "rate=0.5", "--allow-change")
-    assert code == 0 and json.loads((copy / "changes.json").read_text()) == ["fields.rate: 0.05 -> 0.5"]
+    evaluation = json.loads((copy / "evaluation.json").read_text())
+    (copy / "evaluation.json").write_text(json.dumps({**evaluation, "protocol": "of the old recipe"}))
+    code, out, _ = call(capsys, *arguments, "--set", "rate=0.5", "--allow-change")
+    assert code == 0 and "of the old recipe" not in out
+    assert json.loads((copy / "changes.json").read_text()) == ["fields.rate: 0.05 -> 0.5"]
     assert json.loads((copy / "recipe.json").read_text())["fields"]["rate"] == 0.5
     assert "fields.rate: 0.05 -&gt; 0.5" in (copy / "report.html").read_text()
 

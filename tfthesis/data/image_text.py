@@ -8,7 +8,6 @@ import importlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -202,8 +201,3 @@ def required(directory: Path | None, name: str, layout: str) -> Path:
     if directory is None:
         raise UserError(f"dataset {name!r}: give its folder (--data-dir); expected {layout}")
     return directory
-
-
-def describe_splits(splits: Mapping[str, Sequence[ImageTextItem]]) -> str:
-    """Return counts for a message, such as "train 753, val 113, test 125"."""
-    return ", ".join(f"{split} {len(items)}" for split, items in splits.items())

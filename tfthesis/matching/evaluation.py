@@ -26,13 +26,14 @@ def evaluate_matching(model: keras.Model, arrays: Any) -> Evaluation:
         arrays: the split's `PairArrays`.
 
     Returns:
-        Scalars `i2t_r1 ... t2i_r10` and their sum `r_sum`, which selects; samples `i2t_rank`, `t2i_rank`.
+        Scalars `i2t_r1 ... t2i_r10` and their sum `r_sum`, which selects; samples `i2t_rank`, `t2i_rank`
+        and `owner`, the image of each caption.
     """
     image, text = embed(model, "image", arrays.image), embed(model, "text", arrays.text)
     image_rank, text_rank = retrieval_ranks(image, text, arrays.owner)
     scalars = {**recalls(image_rank, "i2t_"), **recalls(text_rank, "t2i_")}
     scalars["r_sum"] = sum(scalars.values())
-    samples = {"i2t_rank": image_rank, "t2i_rank": text_rank}
+    samples = {"i2t_rank": image_rank, "t2i_rank": text_rank, "owner": arrays.owner}
     return Evaluation("R@K, several captions an image, best caption counts", scalars, scalars["r_sum"], samples=samples)
 
 

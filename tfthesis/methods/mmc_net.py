@@ -47,7 +47,9 @@ class MMCNetRecipe(Recipe):
     image_encoder: str = setting("resnet152", "image encoder", source="section 7.2.1")
     text_encoder: str = setting("word_vectors", "text encoder", source="section 7.2.1")
     image_weights: str = setting("", "name or path of the image encoder's weights; empty takes its default")
-    text_weights: str = setting("", "path of the word vectors; empty takes the encoder's default")
+    text_weights: str = setting(
+        "", "path of the word vectors, or the name of precomputed text features; empty takes the default"
+    )
     scene_images: tuple[int, int, int] = setting(
         (1000, 200, 500), "rendered scenes for training, validation and test", unit="images"
     )
@@ -113,13 +115,17 @@ class MMCNetRecipe(Recipe):
     plateau_patience: int = setting(3, "epochs without a fall that make a plateau", unit="epochs")
     patience: int = setting(0, "stop a stage after so many epochs without a better score; 0 never", unit="epochs")
     kernel_stddev: float = setting(0.05, "deviation of the initial kernels", source="released code of chapter 5")
-    norm_momentum: float = setting(0.99, "decay of the BatchNorm statistics")
+    norm_momentum: float = setting(0.9, "decay of the BatchNorm statistics, a step")
     norm_epsilon: float = setting(1e-5, "added to BatchNorm's variance", source="Caffe's default")
 
 
 def data(recipe: MMCNetRecipe, name: str, directory: Path | None) -> PairedData:
     """Open an image-text dataset with the recipe's encoders; see `tfthesis.matching.data.open_pairs`."""
-    options = {"images": recipe.scene_images, "labels": recipe.scene_labels} if name == "scenes" else {}
+    options: dict[str, Any] = {}
+    if name == "scenes":
+        options = {"images": recipe.scene_images, "labels": recipe.scene_labels}
+    elif recipe.text_encoder == "precomputed" and recipe.text_weights:
+        options = {"text": recipe.text_weights}
     return pairs.open_pairs(
         name,
         directory,
@@ -311,7 +317,6 @@ _QUICK = MMCNetRecipe(
     matching_epochs=20,
     classification_epochs=8,
     joint_epochs=12,
-    norm_momentum=0.9,
 )
 _TINY = dataclasses.replace(
     _QUICK,

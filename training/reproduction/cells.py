@@ -74,10 +74,11 @@ def _claim_line(result: ClaimResult) -> list[str]:
 def difference(result: ClaimResult) -> str:
     """Return the difference that speaks least for the claim, with its intervals, or why there is none."""
     if not result.comparisons:
-        return result.reason or MISSING
+        return result.remark or MISSING
     label, least = min(result.comparisons.items(), key=lambda item: item[1].difference)
     text = _with_intervals(least, result.column.digits)
-    return text + (f" ({label})" if len(result.comparisons) > 1 else "")
+    text += f" ({label})" if len(result.comparisons) > 1 else ""
+    return text + (f"; {result.remark}" if result.remark else "")
 
 
 def _with_intervals(c: Comparison, digits: int) -> str:
@@ -112,8 +113,8 @@ def rule(outcome: Outcome) -> str:
     tests = len(claim_cells(outcome)[1])
     sentences = [
         f"Runs are paired by seed. *Yes*: the {LEVEL:.0%} interval of the mean difference (Student's t over seeds) is "
-        "above zero, and so is, where it is given, the interval of a bootstrap that draws seeds, and test images with "
-        "their captions.",
+        "above zero, and so is, where it is given, the interval with items: of a bootstrap that draws seeds, and test "
+        "images with their captions.",
         f"*No*: both are below zero. *Undecided* otherwise, and always with fewer than {MIN_SEEDS} seeds.",
         f"*Detectable*: the true difference that would be found with probability {POWER:.0%} at this spread.",
     ]
@@ -122,11 +123,11 @@ def rule(outcome: Outcome) -> str:
             "Against several rows, yes needs a yes against each, the least favourable is shown, and no is corrected "
             "for their number (Bonferroni)."
         )
-    chance = tests * (1 - LEVEL) / 2
-    sentences.append(
-        f"The {tests} verdicts are not corrected for their number: if nothing differed, at most about {chance:.2g} of "
-        "them would be expected to read yes."
-    )
+    if tests > 1:
+        sentences.append(
+            f"The {tests} verdicts are not corrected for their number: if nothing differed, at most about "
+            f"{tests * (1 - LEVEL) / 2:.2g} of them would be expected to read yes."
+        )
     return " ".join(sentences)
 
 

@@ -20,11 +20,12 @@ TOLERANCE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class RowResult:
-    """The runs of a row by seed, and its figures by scalar and seed."""
+    """The runs of a row by seed, and its figures by scalar and seed; of a curve, means over `epochs` epochs."""
 
     row: Row
     records: Mapping[int, Record]
     values: Mapping[str, Mapping[int, float]]
+    epochs: int = 0
 
     def summary(self, scalar: str) -> Summary | None:
         """Return mean and interval of a column; None without a run that has it."""
@@ -45,7 +46,7 @@ class ClaimResult:
         verdict: over all of them.
         printed: difference in the thesis by its dataset, smallest over the rows to be beaten; positive
             where the claim holds.
-        reason: why nothing could be compared, if so.
+        remark: why nothing could be compared, if so; for curves, in how many epochs the claim holds.
     """
 
     claim: Claim
@@ -53,7 +54,7 @@ class ClaimResult:
     comparisons: Mapping[str, Comparison]
     verdict: Verdict
     printed: Mapping[str, float]
-    reason: str = ""
+    remark: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,9 @@ def assess(edition: Edition, store: ResultStore) -> Outcome:
     Raises:
         UserError: per-item results do not give the figure that was recorded beside them.
     """
-    rows = [_row_result(edition, row, store) for row in edition.table.rows]
+    records = {row.label: _records(edition, row, store) for row in edition.table.rows}
+    epochs = _common_epochs(edition, [record for found in records.values() for record in found.values()])
+    rows = [_row_result(edition, row, records[row.label], epochs) for row in edition.table.rows]
     by_label = {result.row.label: result for result in rows}
     table = edition.table
     claims = [
@@ -92,26 +95,39 @@ def assess(edition: Edition, store: ResultStore) -> Outcome:
     return Outcome(edition, rows, claims)
 
 
-def _row_result(edition: Edition, row: Row, store: ResultStore) -> RowResult:
+def _records(edition: Edition, row: Row, store: ResultStore) -> dict[int, Record]:
+    """Return the stored runs of a row by seed."""
     records: dict[int, Record] = {}
     for planned in edition.planned(row):
         record = store.find(planned)
         if record is not None:
             # A result that no seed enters stands for every seed.
             records.update(dict.fromkeys(edition.seeds if planned.deterministic else [planned.request.seed], record))
+    return records
+
+
+def _common_epochs(edition: Edition, records: Sequence[Record]) -> int:
+    """Return the epochs that the curves of all runs have, so that means over them compare like with like."""
+    if edition.table.kind != "curve":
+        return 0
+    lengths = [len(curve(edition, column, record)) for column in edition.table.columns for record in records]
+    return min(filter(None, lengths), default=0)
+
+
+def _row_result(edition: Edition, row: Row, records: Mapping[int, Record], epochs: int) -> RowResult:
     values: dict[str, dict[int, float]] = {}
     for column in edition.table.columns:
-        found = {seed: _figure(edition, column, record) for seed, record in records.items()}
+        found = {seed: _figure(edition, column, record, epochs) for seed, record in records.items()}
         found = {seed: value for seed, value in found.items() if value is not None}
         if found:
             values[column.scalar] = found
-    return RowResult(row, records, values)
+    return RowResult(row, records, values, epochs)
 
 
-def _figure(edition: Edition, column: Column, record: Record) -> float | None:
+def _figure(edition: Edition, column: Column, record: Record, epochs: int) -> float | None:
     if edition.table.kind == "curve":
         points = curve(edition, column, record)
-        return float(np.mean(points)) if points else None
+        return float(np.mean(points[:epochs])) if points else None
     if column.scalar == "seconds":
         return record.seconds if record.kind == "run" else None
     return record.scalars.get(column.scalar)
@@ -138,7 +154,19 @@ def _claim_result(
         if isinstance(found, str):
             return ClaimResult(claim, column, {}, Verdict.UNDECIDED, printed, found)
         comparisons[label] = found
-    return ClaimResult(claim, column, comparisons, combine(list(comparisons.values())), printed)
+    remark = _epochs_ahead(edition, claim, column, rows) if edition.table.kind == "curve" else ""
+    return ClaimResult(claim, column, comparisons, combine(list(comparisons.values())), printed, remark)
+
+
+def _epochs_ahead(edition: Edition, claim: Claim, column: Column, rows: Mapping[str, RowResult]) -> str:
+    """Return in how many of the common epochs the mean curve of the better row leads all others."""
+    means = []
+    for label in (claim.better, *claim.than):
+        curves = [curve(edition, column, record)[: rows[label].epochs] for record in rows[label].records.values()]
+        means.append(np.mean([points for points in curves if points], axis=0))
+    sign = -1 if column.better == "smaller" else 1
+    ahead = np.all([sign * means[0] > sign * other for other in means[1:]], axis=0)
+    return f"ahead in {int(ahead.sum())} of {len(ahead)} epochs"
 
 
 def _comparison(
