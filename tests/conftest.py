@@ -12,6 +12,7 @@ import pytest
 
 DATA_VARIABLE = "TFTHESIS_DATA"
 LOGICAL_CPUS = 4
+SLOW = pytest.StashKey[int]()
 
 # Set before any test module imports TensorFlow, and inherited by the processes that tests start.
 os.environ.update(
@@ -41,6 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out slow tests unless asked for; split the CPU while TensorFlow still allows it."""
     if not config.getoption("--run-slow"):
         slow = [item for item in items if item.get_closest_marker("slow")]
+        config.stash[SLOW] = len(slow)
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
     if any("logical_devices" in getattr(item, "fixturenames", ()) for item in items):
@@ -74,13 +76,13 @@ def real_data(pytestconfig: pytest.Config) -> Path:
     return folder
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print how many tests did not run, and why."""
     reasons = collections.Counter()
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         reasons[reason.removeprefix("Skipped: ")] += 1
-    reasons["slow, run with --run-slow"] = len(terminalreporter.stats.get("deselected", []))
+    reasons["slow, run with --run-slow"] = config.stash.get(SLOW, 0)
     terminalreporter.write_line(f"skipped: {sum(reasons.values())}")
     for reason, count in sorted(reasons.items()):
         if count:

@@ -34,7 +34,7 @@ GLOBAL_POLICY = {
     *("enable_op_determinism", "run_functions_eagerly", "enable_unsafe_deserialization", "set_log_device_placement"),
     *("basicConfig", "filterwarnings", "simplefilter", "putenv", "setLevel", "experimental_set_strategy"),
 }
-SKIPPED_FOLDERS = {"runs", "build", "dist", "node_modules", "__pycache__", "out"}
+UNCOMMITTED = {"runs", "build", "dist", "node_modules"}
 TEXT_SUFFIXES = {
     "",
     ".py",
@@ -235,11 +235,10 @@ def committed_texts() -> Iterator[tuple[Path, str]]:
     """Yield every text file that belongs to the project, by walking the folders that are committed."""
     for path in sorted(ROOT.rglob("*")):
         inner = path.relative_to(ROOT)
-        hidden = inner.parts[0].startswith(".") and inner.parts[0] not in (".ci", ".gitignore")
-        ignored = (
-            hidden or SKIPPED_FOLDERS & set(inner.parts) or any(part.endswith(".egg-info") for part in inner.parts)
-        )
-        if inner.parts[0] == "saved_models" and inner.name != "README.md":
+        top = inner.parts[0]
+        ignored = top in UNCOMMITTED or top.endswith(".egg-info") or "__pycache__" in inner.parts
+        ignored |= top.startswith(".") and top not in (".ci", ".gitignore")
+        if top == "saved_models" and inner.name != "README.md":
             continue
         if not ignored and path.is_file() and path.suffix in TEXT_SUFFIXES and path != Path(__file__).resolve():
             yield inner, path.read_text("utf-8")

@@ -79,7 +79,8 @@ class LossWatch:
         pending, self._pending = self._pending, []
         for place, logs, bad in pending:
             if float(self.strategy.experimental_local_results(bad)[0]):
-                raise NonFiniteStepError(place, True, f"the loss is not finite ({self._figures(logs)}; means of the epoch)")
+                what = f"the loss is not finite ({self._figures(logs)}; means of the epoch)"
+                raise NonFiniteStepError(place, True, what)
 
     def turn_back(self, failure: NonFiniteStepError) -> bool:
         """Prepare to repeat steps after `failure`; returns whether its batch is known to be at fault."""

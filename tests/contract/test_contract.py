@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tfthesis.export.exporter import export
-from tfthesis.method import Evaluation, Preparation, Stage, load_method, method_names
+from tfthesis.method import Evaluation, Preparation, Stage, method_names
 from training.execution import execute
 from training.loop import train
 from training.progress import Progress

@@ -71,6 +71,12 @@ def test_fully_convolutional_features_from_every_kind_of_file(tmp_path, applicat
         np.testing.assert_allclose(feature, np.mean(x, (0, 1, 2)), rtol=1e-5)
 
 
+def test_input_of_the_real_networks_is_bgr_without_the_mean_of_imagenet():
+    for application in APPLICATIONS.values():
+        pixel = application.preprocess(tf.constant([[[[10.0, 20.0, 30.0]]]]))
+        np.testing.assert_allclose(pixel[0, 0, 0], [30 - 103.939, 20 - 116.779, 10 - 123.68], rtol=1e-6)
+
+
 def test_features_of_a_hidden_layer(tmp_path, applications, trained):
     trained.save_weights(tmp_path / "w.weights.h5")
     encoder = open_encoder("vgg19", tmp_path / "w.weights.h5")

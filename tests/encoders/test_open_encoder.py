@@ -68,6 +68,14 @@ def test_reopen_gives_the_same_encoder(tmp_path):
             np.testing.assert_array_equal(again(texts), encoder(texts))
 
 
+def test_reopen_from_another_folder(tmp_path, monkeypatch):
+    write_arrays(tmp_path / "v.npy")
+    monkeypatch.chdir(tmp_path)
+    description = open_encoder("word_vectors", "v.npy").describe()
+    monkeypatch.chdir("/")
+    assert reopen(description).describe() == description
+
+
 def test_reopen_refuses_other_weights(tmp_path):
     path = write_arrays(tmp_path / "v.npy")
     description = open_encoder("word_vectors", path).describe()
@@ -76,6 +84,19 @@ def test_reopen_refuses_other_weights(tmp_path):
     np.save(path, vectors)
     with pytest.raises(UserError, match="'word_vectors'.*changed: expected fingerprint"):
         reopen(description)
+
+
+def test_an_empty_batch_never_reaches_a_network():
+    encoder = open_encoder("pixels")
+
+    def refuse_empty(items):
+        with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(items)[0])]):
+            return tf.zeros([tf.shape(items)[0], encoder.dimension])
+
+    encoder.encode = refuse_empty
+    for call in (encoder.__call__, tf.function(encoder.__call__, input_signature=[tf.TensorSpec([None], tf.string)])):
+        assert call(tf.constant([], tf.string)).shape == (0, encoder.dimension)
+        assert call(tf.constant([png((1, 2, 3))])).shape == (1, encoder.dimension)
 
 
 def test_pixels_tell_colours_and_places_apart():

@@ -12,7 +12,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda path: path.name)
 def test_notebook_runs(path):
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": EXAMPLES.parent}}).execute()
+    resources = {"metadata": {"path": EXAMPLES.parent}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
     last = notebook.cells[-1].outputs[-1]["data"]["text/plain"]
     assert float(last) < 1e-4, f"the export differs from the notebook by {last}"
 

@@ -41,7 +41,8 @@ def test_thesis_counts(preset, classes, expected):
     fully_connected = [w for name, layer in layers.items() if name[-4:-1] == "_fc" for w in layer.weights]
     assert count(fully_connected) == 7_961_600
     assert count(layers["classifier_logits"].weights) == expected
-    matching = [w for name, layer in layers.items() if name.startswith(("image_", "text_")) for w in layer.trainable_weights]
+    branches = [layer for name, layer in layers.items() if name.startswith(("image_", "text_"))]
+    matching = [w for layer in branches for w in layer.trainable_weights]
     assert count(matching) == 7_972_452
 
 

@@ -18,10 +18,6 @@ TOY = Path(__file__).with_name("toy.py")
 ROOT = TOY.parents[2]
 
 
-class AbortError(BaseException):
-    """Ends a process as far as training can tell: nothing is saved on the way out."""
-
-
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
     """The module toy.py."""
@@ -30,16 +26,6 @@ def toy() -> ModuleType:
     sys.modules["toy"] = module
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="session")
-def abort() -> Callable[[], None]:
-    """A function that ends training at once."""
-
-    def now() -> None:
-        raise AbortError
-
-    return now
 
 
 @pytest.fixture(scope="session")
@@ -59,12 +45,12 @@ def start_toy() -> Callable[..., subprocess.Popen]:
     return start
 
 
-def same(model: Any, other: Any) -> bool:
-    """Return whether two models agree bit for bit, counters and statistics included."""
-    pairs = zip(model.variables, other.variables, strict=True)
-    return all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs)
-
-
 @pytest.fixture(scope="session")
 def agree() -> Callable[[Any, Any], bool]:
+    """A function that says whether two models agree bit for bit, counters and statistics included."""
+
+    def same(model: Any, other: Any) -> bool:
+        pairs = zip(model.variables, other.variables, strict=True)
+        return all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs)
+
     return same

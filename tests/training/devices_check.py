@@ -5,6 +5,7 @@ A collective that fails spoils its process, and logical devices are split before
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sys
@@ -28,21 +29,17 @@ def numbers(folder: Path) -> np.ndarray:
 
 def main(folder: Path) -> None:
     make_strategy("mirrored", 4)
-    recipe = toy.recipe_of(prepare=True, optimizer="sgd", epochs=2, plateau_patience=2, plateau_monitor="val_loss")
+    recipe = toy.recipe_of(optimizer="sgd", epochs=2)
+
     found = {}
     for devices in (1, 2, 4):
         strategy = tf.distribute.get_strategy() if devices == 1 else make_strategy("mirrored", devices)
-        model = toy.run_toy(folder / str(devices), recipe, rows=ROWS, strategy=strategy)
+        options = {"rows": ROWS, "strategy": strategy, "checkpoint_every": 2}
+        if devices == 2:  # stopped in its second epoch, and resumed
+            with contextlib.suppress(toy.AbortError):
+                toy.run_toy(folder / "2", recipe, progress=toy.Watcher({5: toy.abort}), **options)
+        model = toy.run_toy(folder / str(devices), recipe, **options)
         found[devices] = [variable.numpy().astype("f8") for variable in model.variables], numbers(folder / str(devices))
-
-    def abort() -> None:
-        raise KeyboardInterrupt
-
-    try:
-        watcher = toy.Watcher({4: abort})
-        toy.run_toy(folder / "again", recipe, rows=ROWS, strategy=strategy, progress=watcher, checkpoint_every=2)
-    except KeyboardInterrupt:
-        model = toy.run_toy(folder / "again", recipe, rows=ROWS, strategy=strategy)
     weights, figures = found[1]
     report = {
         devices: [
@@ -51,9 +48,7 @@ def main(folder: Path) -> None:
         ]
         for devices, other in found.items()
     }
-    resumed = [np.array_equal(a, b.numpy()) for a, b in zip(found[4][0], model.variables, strict=True)]
-    files = [(folder / name / "metrics.csv").read_bytes() for name in ("4", "again")]
-    print(json.dumps({"differences": report, "resumed": all(resumed) and files[0] == files[1]}))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

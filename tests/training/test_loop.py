@@ -122,7 +122,7 @@ def test_patience_and_plateau_count_epochs():
     assert Position.from_json(json.loads(json.dumps(position.to_json()))) == position
 
 
-def test_a_loss_that_is_nan_once_costs_one_batch(toy, tmp_path, abort, agree):
+def test_a_loss_that_is_nan_once_costs_one_batch(toy, tmp_path, agree):
     """The loss of one row is NaN in the second epoch: its batch is left out, also by a run that is killed there."""
     recipe = toy.recipe_of(fault="once")
     watcher = toy.Watcher()
@@ -133,8 +133,9 @@ def test_a_loss_that_is_nan_once_costs_one_batch(toy, tmp_path, abort, agree):
     assert any("is left out" in note for note in watcher.notes)
     assert all(np.isfinite(variable.numpy()).all() for variable in model.variables)
     assert np.isfinite([float(row["loss"]) for row in table(tmp_path / "run")]).all()
-    with pytest.raises(BaseException, check=lambda error: type(error).__name__ == "AbortError"):
-        toy.run_toy(tmp_path / "killed", recipe, progress=toy.Watcher({watcher.taken - 2: abort}), checkpoint_every=1)
+    with pytest.raises(toy.AbortError):
+        killed = toy.Watcher({watcher.taken - 2: toy.abort})
+        toy.run_toy(tmp_path / "killed", recipe, progress=killed, checkpoint_every=1)
     assert agree(model, toy.run_toy(tmp_path / "killed", recipe))
     assert json.loads((tmp_path / "killed" / "skipped.json").read_text()) == skipped
 
@@ -148,7 +149,8 @@ def test_a_gradient_that_is_nan_is_traced_to_its_own_batch(toy, tmp_path):
 
 
 def test_a_loss_that_stays_nan_stops_the_run(toy, tmp_path):
-    with pytest.raises(NonFiniteLossError, match=r"stage 'body', epoch 2, step 2 of 3: .*square nan.*train-\d+, ") as stop:
+    message = r"stage 'body', epoch 2, step 2 of 3: .*square nan.*train-\d+, "
+    with pytest.raises(NonFiniteLossError, match=message) as stop:
         toy.run_toy(tmp_path, toy.recipe_of(fault="persistent"))
     assert stop.value.exit_code == 3
     assert [entry["place"] for entry in json.loads((tmp_path / "skipped.json").read_text())] == [[0, 1, 0]]
@@ -157,3 +159,23 @@ def test_a_loss_that_stays_nan_stops_the_run(toy, tmp_path):
 def test_a_split_without_rows_is_named(toy, tmp_path):
     with pytest.raises(UserError, match="split 'train' has no rows"):
         toy.run_toy(tmp_path, rows={"train": 0, "val": 20})
+
+
+def test_a_worker_that_was_started_otherwise_is_told(toy, tmp_path, monkeypatch):
+    from training import loop
+
+    class Second(loop.Workers):
+        """A second worker whose chief has a recipe of two epochs."""
+
+        def __init__(self, strategy):
+            super().__init__(strategy)
+            self.index = 1
+
+        def share(self, value=None):
+            if value and "identity" in value:
+                value["identity"] = {**value["identity"], "recipe": toy.recipe_of(epochs=2).to_json()}
+            return value
+
+    monkeypatch.setattr(loop, "Workers", Second)
+    with pytest.raises(UserError, match=r"worker 1 was started otherwise than worker 0: recipe\.epochs: 2 -> 3"):
+        toy.run_toy(tmp_path)

@@ -25,7 +25,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def config(workers: list[str], index: object = 0, **more: object) -> dict[str, str]:
-    return {"TF_CONFIG": json.dumps({"cluster": {"worker": workers, **more}, "task": {"type": "worker", "index": index}})}
+    task = {"type": "worker", "index": index}
+    return {"TF_CONFIG": json.dumps({"cluster": {"worker": workers, **more}, "task": task})}
 
 
 @pytest.fixture
@@ -60,11 +61,20 @@ def test_missing_workers_are_named_in_time(workers):
 
 def test_a_worker_of_another_cluster_is_told(workers):
     other = Cluster((workers[0], workers[1], "elsewhere:1"), 1)
-    thread = threading.Thread(target=lambda: pytest.raises(UserError, meet, other, 3))
+    errors = []
+
+    def work() -> None:
+        try:
+            meet(other, 3)
+        except UserError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=work)
     thread.start()
     with pytest.raises(UserError, match="another TF_CONFIG"):
         meet(Cluster(tuple(workers), 0), 10)
     thread.join()
+    assert len(errors) == 1
 
 
 def test_a_taken_port_is_named(workers):

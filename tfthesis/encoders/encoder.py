@@ -27,7 +27,7 @@ class Encoder(tf.Module):
         item_shape: shape of what `prepare` returns; with an unknown axis, items are encoded one at a time.
         item_dtype: its dtype.
         dimension: length of a feature.
-        weights: path or name of the weights; None for an encoder without any choice.
+        weights: absolute path or name of the weights; None for an encoder without any choice.
     """
 
     modality: ClassVar[str]
@@ -45,7 +45,7 @@ class Encoder(tf.Module):
     ):
         super().__init__(name=name)
         self.dimension = dimension
-        self.weights = str(weights) if weights is not None else None
+        self.weights = str(weights.resolve()) if isinstance(weights, Path) else weights
         self._variables = list(variables)
         self._tables = list(tables)
 
@@ -82,7 +82,7 @@ class Encoder(tf.Module):
             one = tf.TensorSpec([self.dimension], tf.float32)
             return tf.map_fn(lambda item: self.encode(self.prepare(item)[None])[0], raw, fn_output_signature=one)
         item = tf.TensorSpec(self.item_shape, self.item_dtype)
-        return self.encode(tf.map_fn(self.prepare, raw, fn_output_signature=item, parallel_iterations=10))
+        return self.encode(tf.map_fn(self.prepare, raw, fn_output_signature=item))
 
     @cached_property
     def fingerprint(self) -> str:

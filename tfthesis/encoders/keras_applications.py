@@ -66,15 +66,15 @@ class KerasApplication(Encoder):
             UserError: the weights are missing, cannot be downloaded, or belong to another network.
         """
         self._application = application = APPLICATIONS[name]
-        weights = str(weights or DOWNLOAD)
-        network = _downloaded(name, application) if weights == DOWNLOAD else _from_file(application, Path(weights))
+        source = DOWNLOAD if weights in (None, DOWNLOAD) else Path(weights)
+        network = _downloaded(name, application) if source == DOWNLOAD else _from_file(application, source)
         if network.compute_dtype != "float32":
             policy = keras.config.dtype_policy().name
             raise UserError(f"encoder {name!r} needs Keras's dtype policy 'float32', got {policy!r}")
         output = network.get_layer(application.layer).output
         pooled = output if len(output.shape) == 2 else keras.layers.GlobalAveragePooling2D(dtype="float32")(output)
         features = keras.Model(network.input, pooled)
-        super().__init__(name, weights, pooled.shape[-1], [variable.value for variable in features.variables])
+        super().__init__(name, source, pooled.shape[-1], [variable.value for variable in features.variables])
         self.item_shape = (application.size, application.size, 3) if application.mode != "shorter" else (None, None, 3)
         self._network = lambda pixels: features(pixels, training=False)
 

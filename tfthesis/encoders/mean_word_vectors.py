@@ -49,10 +49,10 @@ class MeanWordVectors(Encoder):
         """
         if weights is None and name != "glove_50d":
             raise UserError(f"encoder {name!r} needs weights: a word2vec .bin, GloVe .txt or .npy file")
-        weights = weights or GLOVE_PACKAGE
+        source = GLOVE_PACKAGE if weights in (None, GLOVE_PACKAGE) else Path(weights)
         self._max_words = max_words
         self._vocabulary = None if vocabulary is None else tuple(sorted(set(vocabulary)))
-        words, vectors = read_word_vectors(weights, max_words=max_words, vocabulary=self._vocabulary)
+        words, vectors = read_word_vectors(source, max_words=max_words, vocabulary=self._vocabulary)
         kept, rows = _producible(words)
         # An array, because a tf.Module would track each word of a list.
         self.words = np.array(kept, dtype=object)
@@ -60,7 +60,7 @@ class MeanWordVectors(Encoder):
         # The words are constants of the graph and not a file: nothing to lose between export and serving.
         entries = tf.lookup.KeyValueTensorInitializer(kept, np.arange(len(kept), dtype=np.int64))
         self._rows = tf.lookup.StaticHashTable(entries, default_value=-1)
-        super().__init__(name, weights, vectors.shape[1], [self._vectors], [self._rows])
+        super().__init__(name, source, vectors.shape[1], [self._vectors], [self._rows])
 
     def preprocessing(self) -> dict[str, Any]:
         return {"words": RULES, "table": len(self.words)}

@@ -49,7 +49,7 @@ def text_to_image_picture(model: keras.Model, data: Any, split: str, folder: Pat
         for column, image in enumerate(np.argsort(-scores[row], kind="stable")[:_SHOWN], start=1):
             right = image == arrays.owner[caption]
             _show(axes[row, column], data.image_bytes(split, int(image)), arrays.image_ids[image], right)
-    return _save(figure, folder / "text_to_image.png", "Captions and the images found for them; the right one is framed.")
+    return _save(figure, folder / "text_to_image.png", "Captions and the images found for them, the right one framed.")
 
 
 def image_to_text_picture(model: keras.Model, data: Any, split: str, folder: Path) -> Picture:
@@ -85,7 +85,7 @@ def embedding_map(model: keras.Model, data: Any, split: str, folder: Path, limit
     axes.scatter(*points[:images].T, s=14, c="tab:red", label="image")
     axes.legend()
     axes.set_axis_off()
-    return _save(figure, folder / "embedding_map.png", "Embeddings of images (red) and their captions (green) by t-SNE.")
+    return _save(figure, folder / "embedding_map.png", "Embeddings of images (red) and captions (green) by t-SNE.")
 
 
 def confusion_picture(matrix: np.ndarray, classes: tuple[str, ...], folder: Path) -> Picture:
