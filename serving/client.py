@@ -1,6 +1,6 @@
 """Ask a TensorFlow Serving server, this project's or any other, from Python or a terminal.
 
->>> with Client(model="mmc_net-quick") as client:
+>>> with Client(model="mmc_net_quick") as client:
 ...     client.search_by_text(["a red cube"])
 
 $ python -m serving.client --text "a red cube"

@@ -38,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--model_name", metavar="NAME", help="serve only this model of the folder, or the one model under this name")
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1); there is no authentication")
-    add("--port", type=int, default=8500, help="gRPC port (8500); 0 picks a free one, which is logged")
+    add("--port", type=_port, default=8500, help="gRPC port (8500); 0 picks a free one, which is logged")
     add(
         "--file_system_poll_wait_seconds",
         type=_seconds,
@@ -170,6 +170,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected 0 or more seconds, got {text}")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text}")
     return value
 
 

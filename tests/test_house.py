@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,26 @@ def test_lock_is_exact_for_every_python():
         pin = Requirement(line)
         assert [clause.operator for clause in pin.specifier] == ["=="], line
         assert not pin.marker or any(pin.marker.evaluate({"python_full_version": f"{v}.0"}) for v in PYTHONS), line
+
+
+def test_every_imported_package_is_asked_for():
+    arguments = setup_arguments()
+    texts = [
+        *arguments["install_requires"],
+        *(text for extra in arguments["extras_require"].values() for text in extra),
+    ]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
+    providers = metadata.packages_distributions()
+    local = {*PACKAGES, "tests", "benchmarks"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    missing = set()
+    for path in (path for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {name.split(".")[0] for name in names} - sys.stdlib_module_names - local:
+                if not declared & {canonicalize_name(package) for package in providers.get(name, [])}:
+                    missing.add(f"{path.relative_to(ROOT)}: {name}")
+    assert missing == set()
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "scann", "tensorflow-text", "tensorflow-serving-api"])

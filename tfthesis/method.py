@@ -102,9 +102,7 @@ def check_type(value: Any, expected: Any, name: str) -> Any:
         return float(value)
     plain = origin is None and isinstance(expected, type)
     if plain and (not isinstance(value, expected) or (expected is not bool and isinstance(value, bool))):
-        raise UserError(
-            f"recipe field {name!r}: expected {expected.__name__}, got {type(value).__name__} {value!r}"
-        )
+        raise UserError(f"recipe field {name!r}: expected {expected.__name__}, got {type(value).__name__} {value!r}")
     return value
 
 

@@ -68,7 +68,7 @@ class Checkpoints:
         Args:
             state: JSON values.
             groups: arrays by group and name.
-            best: file that `save_best` returned and that this state needs.
+            best: file of `save_best` that this state needs.
 
         Raises:
             UserError: the disk is full or not writable; the earlier checkpoints are as they were.
@@ -88,19 +88,22 @@ class Checkpoints:
         self._drop_old()
         return final.name
 
-    def save_best(self, name: str, arrays: Arrays) -> str:
-        """Write weights to a file of their own and return its name.
+    def save_best(self, name: str, arrays: Arrays) -> None:
+        """Write best weights to the file `name`, for the next `save` to refer to.
 
         Raises:
             UserError: the disk is full or not writable.
         """
         try:
             self.folder.mkdir(exist_ok=True)
-            with replacing(self.folder / f"{name}.npz") as file:
+            with replacing(self.folder / name) as file:
                 write_arrays(file, arrays)
         except OSError as error:
             raise self._failed(error) from error
-        return f"{name}.npz"
+
+    def read_best(self, name: str) -> dict[str, np.ndarray]:
+        """Return the best weights of a checkpoint that was opened, and so verified."""
+        return read_arrays(self.folder / name)
 
     def latest(self) -> Checkpoint | None:
         """Return the newest whole checkpoint, or None if there never was one.
@@ -120,8 +123,10 @@ class Checkpoints:
                 self._put_aside(path, damage)
         if not paths:
             return None
-        raise UserError(f"no whole checkpoint is left in {self.folder}: {'; '.join(reasons)}. "
-                        "Restore the files, or start again in another run directory.")
+        raise UserError(
+            f"no whole checkpoint is left in {self.folder}: {'; '.join(reasons)}. "
+            "Restore the files, or start again in another run directory."
+        )
 
     def open(self, name: str) -> Checkpoint:
         """Return the checkpoint `name`.
@@ -186,8 +191,10 @@ class Checkpoints:
         return self.folder.glob(f"{kind}-" + "[0-9]" * 6)
 
     def _failed(self, error: OSError) -> UserError:
-        return UserError(f"a checkpoint could not be written to {self.folder}: {error.strerror}. The earlier "
-                         "checkpoints are whole: make room, then run the same command again to resume.")
+        return UserError(
+            f"a checkpoint could not be written to {self.folder}: {error.strerror}. The earlier "
+            "checkpoints are whole: make room, then run the same command again to resume."
+        )
 
 
 def write_arrays(file: Any, arrays: Arrays) -> None:

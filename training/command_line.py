@@ -178,14 +178,16 @@ def listing() -> list[dict[str, Any]]:
             entries.append({"name": name, "error": str(method)})
             continue
         variants = {variant: dict(changes) for variant, changes in method.variants.items()}
-        entries.append({
-            "name": name,
-            "title": method.title,
-            "chapter": method.chapter,
-            "summary": method.summary,
-            "presets": {preset: recipe.dataset for preset, recipe in method.presets.items()},
-            "variants": variants,
-        })
+        entries.append(
+            {
+                "name": name,
+                "title": method.title,
+                "chapter": method.chapter,
+                "summary": method.summary,
+                "presets": {preset: recipe.dataset for preset, recipe in method.presets.items()},
+                "variants": variants,
+            }
+        )
     return entries
 
 

@@ -78,8 +78,10 @@ class EpochEnd:
     def _follow(self, plateau: Plateau, figures: Mapping[str, float]) -> None:
         """Lower every learning rate when the monitored value has stopped falling."""
         if plateau.monitor not in figures:
-            raise UserError(f"stage {self.stage.name!r}: plateau monitors {plateau.monitor!r}, which is not measured; "
-                            f"measured are {', '.join(figures)}")
+            raise UserError(
+                f"stage {self.stage.name!r}: plateau monitors {plateau.monitor!r}, which is not measured; "
+                f"measured are {', '.join(figures)}"
+            )
         if not self.session.position.is_flat(plateau, figures[plateau.monitor]):
             return
         optimizers = self.session.optimizers().values()

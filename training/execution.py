@@ -143,9 +143,7 @@ def split_sizes(data: Data) -> dict[str, int]:
     return {split: data.size(split) for split in SPLITS}
 
 
-def _finish(
-    run: RunDirectory, request: Request, data: Data, model: keras.Model, progress: Progress
-) -> dict[str, Any]:
+def _finish(run: RunDirectory, request: Request, data: Data, model: keras.Model, progress: Progress) -> dict[str, Any]:
     """Keep the model, open the test split once, and write everything that is read afterwards."""
     from training.report import render
 

@@ -52,8 +52,9 @@ class Cluster:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"TF_CONFIG: expected {form}, got {text!r} ({error})") from error
         if kinds != {"worker"} or not 0 <= index < len(workers) or not all(0 < port < 65536 for port in ports):
-            raise UserError(f"TF_CONFIG: expected workers only, an index below {len(workers)} and ports below 65536, "
-                            f"got {text!r}")
+            raise UserError(
+                f"TF_CONFIG: expected workers only, an index below {len(workers)} and ports below 65536, got {text!r}"
+            )
         return cls(tuple(workers), index)
 
     def hello(self, index: int) -> bytes:
@@ -90,8 +91,10 @@ def _listener(cluster: Cluster) -> Iterator[socket.socket]:
             # The name in TF_CONFIG may be one that only the other machines know, hence all interfaces.
             listener.bind((host if host in LOOPBACK else "", int(port)))
         except OSError as error:
-            raise UserError(f"worker {cluster.index} cannot listen on port {port}: {error.strerror}. "
-                            "Stop what uses it, or give another port in TF_CONFIG on every worker.") from error
+            raise UserError(
+                f"worker {cluster.index} cannot listen on port {port}: {error.strerror}. "
+                "Stop what uses it, or give another port in TF_CONFIG on every worker."
+            ) from error
         listener.listen(len(cluster.workers))
         listener.settimeout(DIAL_SECONDS)
         yield listener
@@ -110,8 +113,10 @@ def _dial(cluster: Cluster, index: int) -> bool:
     except OSError:
         return False
     if answer.startswith(b"tfthesis worker"):
-        raise UserError(f"worker {cluster.index}: another TF_CONFIG is in use at {cluster.workers[index]}; give every "
-                        "worker the same list of workers, and each its own index")
+        raise UserError(
+            f"worker {cluster.index}: another TF_CONFIG is in use at {cluster.workers[index]}; give every "
+            "worker the same list of workers, and each its own index"
+        )
     return False
 
 
@@ -159,5 +164,7 @@ def _read(connection: socket.socket, size: int) -> bytes:
 
 def _no_answer(cluster: Cluster, missing: list[int], seconds: float) -> UserError:
     addresses = ", ".join(cluster.workers[index] for index in missing)
-    return UserError(f"worker {cluster.index}: no answer from worker(s) {missing} ({addresses}) within "
-                     f"{seconds:g} s. Start every worker with the same command and its own TF_CONFIG.")
+    return UserError(
+        f"worker {cluster.index}: no answer from worker(s) {missing} ({addresses}) within "
+        f"{seconds:g} s. Start every worker with the same command and its own TF_CONFIG."
+    )

@@ -113,8 +113,12 @@ class Request:
         try:
             data_dir = Path(values["data_dir"]) if values["data_dir"] else None
             return cls.create(
-                values["method"], values["preset"], values["variant"], values["fields"],
-                data_dir=data_dir, seed=values["seed"],
+                values["method"],
+                values["preset"],
+                values["variant"],
+                values["fields"],
+                data_dir=data_dir,
+                seed=values["seed"],
             )
         except KeyError as error:
             raise UserError(f"recipe.json: expected the entry {error}, which is missing") from error

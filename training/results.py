@@ -63,12 +63,14 @@ def result_text(recipe: dict[str, Any], evaluation: dict[str, Any], folder: Path
     figures = [f"  {name:<{width}}  {figure(value)}" for name, value in evaluation["scalars"].items()]
     start = f"{recipe['preset']}, {recipe['variant']}" if recipe["variant"] else recipe["preset"]
     head = f"{recipe['title']} ({start}) on {recipe['fields']['dataset']}, seed {recipe['seed']}"
-    return "\n".join([
-        head,
-        f"{evaluation['split']} split, {evaluation['protocol']}:",
-        *figures,
-        f"report: {folder / 'report.html'}",
-    ])
+    return "\n".join(
+        [
+            head,
+            f"{evaluation['split']} split, {evaluation['protocol']}:",
+            *figures,
+            f"report: {folder / 'report.html'}",
+        ]
+    )
 
 
 def figure(value: float | int | None) -> str:

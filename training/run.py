@@ -123,6 +123,5 @@ def _train(options: argparse.Namespace, argv: Sequence[str]) -> int:
     return 0
 
 
-
 if __name__ == "__main__":
     sys.exit(main())

@@ -77,8 +77,10 @@ class RunDirectory:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UserError(f"run directory {self.path}: another process is training in it; stop it first, "
-                                "or name another folder with --run-dir") from error
+                raise UserError(
+                    f"run directory {self.path}: another process is training in it; stop it first, "
+                    "or name another folder with --run-dir"
+                ) from error
             yield
 
     def append_metrics(self, row: Mapping[str, Any], timings: Mapping[str, Any]) -> None:

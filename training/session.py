@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfthesis.method import Data, Method, Recipe, UserError
 from training import variables
-from training.checkpoints import Checkpoint, Checkpoints, read_arrays
+from training.checkpoints import Checkpoint, Checkpoints
 from training.nonfinite import NonFiniteStepError
 from training.position import Position
 from training.request import first_difference
@@ -52,6 +52,8 @@ class Session:
         self.position = Position()
         self.saved_at = time.monotonic()
         self._saved = ""
+        # Name and arrays of the best weights, until a checkpoint that refers to them is written.
+        self._unwritten: tuple[str, dict[str, np.ndarray]] = "", {}
         self._checkpoints = Checkpoints(run.path / "checkpoints", progress.note)
         self._identity = {"seed": seed, "recipe": recipe.to_json(), "spec": data.spec.to_json()}
 
@@ -165,10 +167,14 @@ class Session:
         if within_stage:
             partial = variables.read_partial(self.model.metrics_variables)
             groups["metrics"] = {"copies": self.workers.gather(partial.ravel()).reshape(-1, partial.shape[1])}
+        best = self.position.best.file if self.position.best else None
         if self.workers.chief:
             state = {"identity": self._identity, "position": self.position.to_json(), "within_stage": within_stage}
-            best = self.position.best.file if self.position.best else None
+            if best is not None and best == self._unwritten[0]:
+                self._checkpoints.save_best(*self._unwritten)
             self._saved = self._checkpoints.save(state, groups, best)
+        if best is not None and best == self._unwritten[0]:
+            self._unwritten = "", {}
         self._saved = self.workers.share(self._saved)
         self.saved_at = time.monotonic()
 
@@ -197,19 +203,19 @@ class Session:
         return getattr(self.model, "optimizers", None) or {"optimizer": self.model.optimizer}
 
     def keep_best(self) -> None:
-        """Keep the weights of the epoch that ends as the best of the stage."""
-        position = self.position
-        name = f"best-{position.stage}-{position.epoch:05d}"
-        if self.workers.chief:
-            self._checkpoints.save_best(name, variables.read(self.model.weights))
-        position.best.file = f"{name}.npz"
+        """Keep the weights of the epoch that ends as the best of the stage; the next checkpoint writes them."""
+        name = f"best-{self.position.stage}-{self.position.epoch:05d}.npz"
+        self._unwritten = name, variables.read(self.model.weights)
+        self.position.best.file = name
 
     def take_best(self) -> None:
         """Set the best weights of the stage, if a validation score was finite at all."""
         if self.position.best is None:
             self.progress.note("no validation score of the stage was finite; its last weights stay")
             return
-        file = self._checkpoints.folder / self.position.best.file
-        variables.write(self.model.weights, read_arrays(file), "best weights")
+        name, arrays = self._unwritten
+        if name != self.position.best.file:
+            arrays = self._checkpoints.read_best(self.position.best.file)
+        variables.write(self.model.weights, arrays, "best weights")
         # The chief's next checkpoint removes the file; the others must have read it by then.
         self.workers.share()

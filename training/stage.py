@@ -19,8 +19,8 @@ from training.session import Session
 from training.step import make_step
 from training.stops import Interrupted, NonFiniteLossError
 
-CHECKPOINT_SECONDS = 60.0
-"""Age of the last checkpoint at which another one is due within an epoch, unless steps are given."""
+WITHIN_EPOCH_SECONDS, EPOCH_END_SECONDS = 60.0, 5.0
+"""Age of the last checkpoint at which another one is due, unless steps between them are given."""
 
 TURNS = 8
 """How often a stage may go back to a checkpoint: more than left-out batches explain."""
@@ -98,8 +98,9 @@ class StageTraining:
         }
         self.epoch_end.run(timings)
         position.next_epoch()
+        # The end of the stage writes a checkpoint anyway.
         if not position.finished(self.stage):
-            session.save()
+            self._pause(EPOCH_END_SECONDS)
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
         order = epoch_order(self.session.seed, self.session.position.stage, epoch, self.rows)
@@ -122,7 +123,7 @@ class StageTraining:
                 raise NonFiniteStepError(place, True, "weights are not finite after the step")
             shown = self.session.strategy.experimental_local_results(logs["loss"])[0]
             self.session.progress.step(loss=shown, waiting=self.feeder.last_wait, rows=len(batches[place[2]]))
-            self._pause(last=place[2] + 1 == len(batches))
+            self._pause(WITHIN_EPOCH_SECONDS)
         position.visit(len(batches))
         watch.look()
 
@@ -139,28 +140,24 @@ class StageTraining:
             self._step = make_step(model.train_step, strategy, dataset.element_spec, xla)
         yield from zip(places, self.feeder.iterate(dataset, len(places)), strict=True)
 
-    def _pause(self, last: bool) -> None:
-        """Write a checkpoint when one is due, and end when asked to."""
-        session, position, every = self.session, self.session.position, self.pauses.every
-        by_steps = every is not None and position.steps % every == 0
-        by_time = every is None and time.monotonic() - session.saved_at > CHECKPOINT_SECONDS
-        asked, by_time = self._agreed(int(self.pauses.stop()), by_time)
-        # The end of the epoch, which follows the last step, writes one anyway.
-        if asked or ((by_steps or by_time) and not last):
+    def _pause(self, seconds: float) -> None:
+        """Write a checkpoint when one is due, and end when asked to.
+
+        Args:
+            seconds: age of the last checkpoint at which the next is due, when they go by time.
+        """
+        session, position, workers, every = self.session, self.session.position, self.session.workers, self.pauses.every
+        by_steps = every is not None and (position.step == 0 or position.steps % every == 0)
+        # Several workers compare clocks and signals only now and then: it takes a message.
+        if workers.count > 1 and not by_steps and position.step % WINDOW:
+            return
+        by_time = every is None and time.monotonic() - session.saved_at > seconds
+        asked, due = workers.gather([self.pauses.stop(), by_steps or by_time]).reshape(-1, 2).max(axis=0)
+        if asked or due:
             self.watch.look()
             session.save()
         if asked:
-            raise Interrupted(asked, self._where(position.epoch, position.step - 1))
-
-    def _agreed(self, asked: int, due: bool) -> tuple[int, bool]:
-        """Return what any worker was asked; several workers compare notes only now and then."""
-        workers = self.session.workers
-        if workers.count == 1:
-            return asked, due
-        if self.session.position.step % WINDOW:
-            return 0, False
-        signal, old = workers.gather([asked, due]).reshape(-1, 2).max(axis=0)
-        return int(signal), bool(old)
+            raise Interrupted(int(asked), self._where(position.epoch, position.step - 1))
 
     def _go_back(self, failure: NonFiniteStepError) -> None:
         """Return to the last checkpoint after a step that was not finite."""
@@ -186,5 +183,7 @@ class StageTraining:
         return self.session.data.item_ids(self.stage.split, batches[min(place[2], len(batches) - 1)])
 
     def _where(self, epoch: int, step: int) -> str:
+        if step < 0:
+            return f"stage {self.stage.name!r}, epoch {epoch}"
         steps = -(-self.rows // self.stage.batch_size)
         return f"stage {self.stage.name!r}, epoch {epoch + 1}, step {min(step + 1, steps)} of {steps}"

@@ -22,8 +22,10 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, number: int, where: str):
-        super().__init__(f"stopped by {signal.Signals(number).name} after {where}; a checkpoint is written. "
-                         "Run the same command again to resume.")
+        super().__init__(
+            f"stopped by {signal.Signals(number).name} after {where}; a checkpoint is written. "
+            "Run the same command again to resume."
+        )
         self.signal = number
         self.exit_code = 128 + number
 
@@ -35,8 +37,10 @@ class NonFiniteLossError(UserError):
 
     def __init__(self, where: str, what: str, items: Sequence[str], reason: str):
         shown = ", ".join(items[:20]) + (f" and {len(items) - 20} more" if len(items) > 20 else "")
-        super().__init__(f"training stopped at {where}: {what}. {reason} Items of the batch: {shown}. Look at these "
-                         "items or lower the learning rate; the last checkpoint is from before this step.")
+        super().__init__(
+            f"training stopped at {where}: {what}. {reason} Items of the batch: {shown}. Look at these "
+            "items or lower the learning rate; the last checkpoint is from before this step."
+        )
 
 
 class SignalWatch:

@@ -54,8 +54,9 @@ def _mirrored(devices: int | None) -> tf.distribute.Strategy:
     except RuntimeError:  # TensorFlow already runs; what it has may do
         found = len(tf.config.list_logical_devices("CPU"))
         if found < count:
-            raise UserError(f"devices: {count} were asked for, but TensorFlow already runs with {found}; "
-                            "make the strategy first") from None
+            raise UserError(
+                f"devices: {count} were asked for, but TensorFlow already runs with {found}; make the strategy first"
+            ) from None
     # The default collectives fail on logical CPUs as soon as a step makes a variable or is repeated in a graph.
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)], tf.distribute.HierarchicalCopyAllReduce())
 

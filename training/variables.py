@@ -31,12 +31,16 @@ def write(variables: Sequence[keras.Variable], arrays: Mapping[str, np.ndarray],
         UserError: number or shape of the variables is another one; `what` names them.
     """
     if len(variables) != len(arrays):
-        raise UserError(f"{what}: {len(arrays)} variables were saved, the model now has {len(variables)}; "
-                        "resume with the recipe of the run, or start another run directory")
+        raise UserError(
+            f"{what}: {len(arrays)} variables were saved, the model now has {len(variables)}; "
+            "resume with the recipe of the run, or start another run directory"
+        )
     for variable, (_, array) in zip(variables, sorted(arrays.items()), strict=True):
         if tuple(variable.shape) != array.shape:
-            raise UserError(f"{what}: {variable.path} has shape {tuple(variable.shape)}, saved was {array.shape}; "
-                            "resume with the recipe of the run, or start another run directory")
+            raise UserError(
+                f"{what}: {variable.path} has shape {tuple(variable.shape)}, saved was {array.shape}; "
+                "resume with the recipe of the run, or start another run directory"
+            )
         for copy in copies(variable):
             copy.assign(array)
 

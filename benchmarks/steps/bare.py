@@ -58,9 +58,7 @@ def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
     image, text, ids, labels = (tf.constant(data[name]) for name in ("image", "text", "image_id", "label"))
 
     def sketch(x: tf.Tensor, number: int) -> tf.Tensor:
-        return tf.transpose(
-            tf.math.unsorted_segment_sum(tf.transpose(x * signs[number]), hashes[number], DIMENSION)
-        )
+        return tf.transpose(tf.math.unsorted_segment_sum(tf.transpose(x * signs[number]), hashes[number], DIMENSION))
 
     def loss() -> tf.Tensor:
         f, g = image_branch(image), text_branch(text)

@@ -24,7 +24,6 @@ def encoders(tmp_path_factory):
     arrays = {f"{layer.name}/{variable.name}": variable for layer in network.layers for variable in layer.weights}
     np.savez(folder / "w.npz", **{name: variable.numpy() for name, variable in arrays.items()})
     return {
-        "pixels": open_encoder("pixels"),
         "lite": open_encoder("efficientnet_lite0", folder / "w.npz"),
         "hashed": open_encoder("hashed_words"),
         "words": open_encoder("word_vectors", write_arrays(folder / "v.npy", VECTORS, WORDS)),

@@ -52,9 +52,7 @@ def test_captions_of_one_image_are_never_negatives():
 def test_rank_loss_takes_the_hardest_not_the_easiest_negatives():
     image = tf.constant([[1.0, 0], [0, 1]])
     text = tf.constant([[1.0, 0], [1, 0]])  # the second text sits on the first image
-    loss = bi_directional_rank_loss(
-        image, text, tf.constant([0, 1]), ALONE, margin=0.1, alpha=1.0, negatives=1
-    )
+    loss = bi_directional_rank_loss(image, text, tf.constant([0, 1]), ALONE, margin=0.1, alpha=1.0, negatives=1)
     # Image 0: hinge of text 1 = 1 - 1 + .1; as a text anchor, text 0 has image 1 at similarity 0: no violation.
     # Image 1: text 0 at 0, match at 0: .1; text 1: match 0, image 0 at 1: 1.1.
     np.testing.assert_allclose(loss, [0.1, 1.2], rtol=1e-6)

@@ -63,7 +63,8 @@ def test_broken_model_ends_the_start(constants, published, run, tmp_path):
     [
         ([], "--model_base_path"),
         (["--model_base_path", "nowhere-at-all"], "no such folder; export a model first"),
-        (["--model_base_path", ".", "--port", "many"], "invalid int value"),
+        (["--model_base_path", ".", "--port", "many"], "--port"),
+        (["--model_base_path", ".", "--port", "70000"], "expected 0 to 65535"),
         (["--model_base_path", ".", "--file_system_poll_wait_seconds", "-1"], "expected 0 or more seconds"),
         (["--model_base_path", ".", "--grpc_max_threads", "0"], "expected at least 1"),
         (["--model_base_path", ".", "--enable_serialization_as_tensor_content=maybe"], "expected true or false"),

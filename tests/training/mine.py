@@ -85,8 +85,14 @@ def compile(model, recipe: MineRecipe, stage: Stage):
 def evaluate(model, data: Numbers, recipe: MineRecipe, split: str) -> Evaluation:
     error = (model({"x": data.x[split]}, training=False)["y"].numpy() - data.y[split])[:, 0] ** 2
     table = [{"row": i, "error": value} for i, value in enumerate(error[:3])]
-    return Evaluation("mean squared error", {"error": error.mean()}, -float(error.mean()), {"first_rows": table},
-                      {"sorted_errors": (range(len(error)), sorted(error))}, {"error": error})
+    return Evaluation(
+        "mean squared error",
+        {"error": error.mean()},
+        -float(error.mean()),
+        {"first_rows": table},
+        {"sorted_errors": (range(len(error)), sorted(error))},
+        {"error": error},
+    )
 
 
 def signatures(model, recipe, spec, index, encoders) -> Served:

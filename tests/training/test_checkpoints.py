@@ -32,8 +32,8 @@ def three(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.latest() is None
     for value in (1, 2, 3):
-        best = checkpoints.save_best(f"best-{value}", groups(value)["model"])
-        checkpoints.save({"value": value}, groups(value), best)
+        checkpoints.save_best(f"best-{value}.npz", groups(value)["model"])
+        checkpoints.save({"value": value}, groups(value), f"best-{value}.npz")
     return tmp_path / "checkpoints"
 
 
@@ -41,7 +41,7 @@ def test_the_last_two_and_their_best_weights_are_kept(three):
     assert values(three) == [2, 3]
     assert sorted(path.name for path in three.glob("best-*")) == ["best-2.npz", "best-3.npz"]
     assert Checkpoints(three).latest().arrays("empty") == {}
-    assert read_arrays(three / "best-3.npz")["00000"][0] == 3
+    assert Checkpoints(three).read_best("best-3.npz")["00000"][0] == 3
 
 
 @pytest.mark.parametrize("file", ["model.npz", "state.json", "manifest.json", "../best-3.npz"])
@@ -89,7 +89,7 @@ def test_a_full_disk_loses_nothing(three):
             with pytest.raises(UserError, match="could not be written"):
                 checkpoints.save({"value": 4}, groups(4))
             with pytest.raises(UserError, match="could not be written"):
-                checkpoints.save_best("best-4", groups(4)["model"])
+                checkpoints.save_best("best-4.npz", groups(4)["model"])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert values(three) == [2, 3]

@@ -75,8 +75,9 @@ def test_stages_prepare_train_and_freeze(toy, tmp_path):
     assert [row["stage"] for row in table(tmp_path)] == ["body", "body", "head", "head"]
     assert table(tmp_path)[-1]["spread"] == ""  # the second stage has no such loss part
     assert [row["step"] for row in table(tmp_path)] == ["3", "6", "9", "12"]
-    assert all(0 <= float(row["waiting"]) <= 1 and float(row["rows_per_second"]) > 0
-               for row in table(tmp_path, "timings.csv"))
+    assert all(
+        0 <= float(row["waiting"]) <= 1 and float(row["rows_per_second"]) > 0 for row in table(tmp_path, "timings.csv")
+    )
 
 
 def test_the_best_epoch_is_kept_and_training_stops_when_it_is_long_ago(toy, tmp_path):
@@ -93,8 +94,13 @@ def test_the_best_epoch_is_kept_and_training_stops_when_it_is_long_ago(toy, tmp_
 def test_the_learning_rate_falls_on_a_plateau_down_to_its_bound(toy, tmp_path):
     """Without a step worth the name, the loss on the validation split is flat from the first epoch on."""
     recipe = toy.recipe_of(
-        optimizer="sgd", learning_rate=1e-9, min_learning_rate=1e-11, dropout=0.0, epochs=6,
-        plateau_patience=1, plateau_monitor="val_square",
+        optimizer="sgd",
+        learning_rate=1e-9,
+        min_learning_rate=1e-11,
+        dropout=0.0,
+        epochs=6,
+        plateau_patience=1,
+        plateau_monitor="val_square",
     )
     toy.run_toy(tmp_path, recipe)
     rates = [float(row["learning_rate"]) for row in table(tmp_path)]
@@ -134,7 +140,7 @@ def test_a_loss_that_is_nan_once_costs_one_batch(toy, tmp_path, agree):
     assert all(np.isfinite(variable.numpy()).all() for variable in model.variables)
     assert np.isfinite([float(row["loss"]) for row in table(tmp_path / "run")]).all()
     with pytest.raises(toy.AbortError):
-        killed = toy.Watcher({watcher.taken - 2: toy.abort})
+        killed = toy.Watcher({7: toy.abort})
         toy.run_toy(tmp_path / "killed", recipe, progress=killed, checkpoint_every=1)
     assert agree(model, toy.run_toy(tmp_path / "killed", recipe))
     assert json.loads((tmp_path / "killed" / "skipped.json").read_text()) == skipped

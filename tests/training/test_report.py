@@ -47,9 +47,17 @@ def run(tmp_path: Path) -> Path:
     """A finished run written by hand, with hostile text wherever users or data can put text."""
     files = {
         "recipe.json": {
-            "title": "A method", "chapter": "chapter 7", "summary": HOSTILE, "method": "/somewhere/mine.py",
-            "preset": "quick", "variant": None, "hash": "0123abcd", "served_name": "mine_quick", "seed": 3,
-            "data_dir": None, "fields": {"dataset": "scenes", "rate": 0.05, "widths": [2048, 512]},
+            "title": "A method",
+            "chapter": "chapter 7",
+            "summary": HOSTILE,
+            "method": "/somewhere/mine.py",
+            "preset": "quick",
+            "variant": None,
+            "hash": "0123abcd",
+            "served_name": "mine_quick",
+            "seed": 3,
+            "data_dir": None,
+            "fields": {"dataset": "scenes", "rate": 0.05, "widths": [2048, 512]},
             "about": {
                 "dataset": {"help": "dataset to read", "unit": "", "source": "our choice"},
                 "rate": {"help": "learning rate", "unit": "per step", "source": "section 7.4.1"},
@@ -57,15 +65,27 @@ def run(tmp_path: Path) -> Path:
             },
         },
         "spec.json": {
-            "inputs": {"image": [2048], "text": [None, 300]}, "classes": ["cat", HOSTILE], "multi_label": True,
+            "inputs": {"image": [2048], "text": [None, 300]},
+            "classes": ["cat", HOSTILE],
+            "multi_label": True,
             "encoders": {"image": {"name": "lite", "weights": HOSTILE, "fingerprint": "f" * 64}},
         },
         "data.json": {"name": "scenes", "images": {"train": 1000, "test": 500}, "skipped": [f"a.jpg: {HOSTILE}"]},
-        "environment.json": {"python": "3.12.1", "packages": {"tensorflow": "2.20.0", "keras": "3.14"},
-                             "processor": HOSTILE, "cores": 2, "devices": [], "commit": None, "command": HOSTILE},
+        "environment.json": {
+            "python": "3.12.1",
+            "packages": {"tensorflow": "2.20.0", "keras": "3.14"},
+            "processor": HOSTILE,
+            "cores": 2,
+            "devices": [],
+            "commit": None,
+            "command": HOSTILE,
+        },
         "evaluation.json": {
-            "split": "test", "protocol": "R@K", "scalars": {"i2t_r1": 34.5678, "nothing": None, "items": 12345},
-            "selection": 1.0, "tables": {"per_class": [{"class": HOSTILE, "ap": 0.5}, {"class": "cat", "n": 3}]},
+            "split": "test",
+            "protocol": "R@K",
+            "scalars": {"i2t_r1": 34.5678, "nothing": None, "items": 12345},
+            "selection": 1.0,
+            "tables": {"per_class": [{"class": HOSTILE, "ap": 0.5}, {"class": "cat", "n": 3}]},
             "curves": {"precision_recall": [[0, 0.5, 1], [1, 0.8, 0.1]]},
         },
         "pictures.json": [{"file": "pictures/found.png", "caption": HOSTILE}],
@@ -97,9 +117,18 @@ def test_report_is_one_self_contained_page(run):
 def test_report_shows_results_recipe_sources_and_skipped_items(run):
     report.render(run)
     text = " ".join(Page((run / "report.html").read_text()).text.split())
-    for expected in ("34.57", "12,345", "Protocol: R@K", "section 7.4.1", "2,048, 512", "images train", "3.12.1",
-                     f"a.jpg: {HOSTILE}", "picks the weights. Dashed lines part the stages: matching, joint.",
-                     "Skipped items (1)"):
+    for expected in (
+        "34.57",
+        "12,345",
+        "Protocol: R@K",
+        "section 7.4.1",
+        "2,048, 512",
+        "images train",
+        "3.12.1",
+        f"a.jpg: {HOSTILE}",
+        "picks the weights. Dashed lines part the stages: matching, joint.",
+        "Skipped items (1)",
+    ):
         assert expected in text, expected
 
 
@@ -129,8 +158,18 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(34.5678, "34.57"), (0.0, "0.000"), (0.00123456, "0.001235"), (1e-9, "1e-09"), (123456.0, "123456"),
-     (12345, "12,345"), (None, "–"), (float("nan"), "nan"), (-2.5, "-2.500"), (True, "True")],
+    [
+        (34.5678, "34.57"),
+        (0.0, "0.000"),
+        (0.00123456, "0.001235"),
+        (1e-9, "1e-09"),
+        (123456.0, "123456"),
+        (12345, "12,345"),
+        (None, "–"),
+        (float("nan"), "nan"),
+        (-2.5, "-2.500"),
+        (True, "True"),
+    ],
 )
 def test_figures_have_four_digits(value, text):
     assert figure(value) == text

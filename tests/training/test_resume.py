@@ -23,7 +23,7 @@ STEPS, SAVED, ABORTED = 9, 5, 6
 def whole(toy, tmp_path_factory):
     """(folder, model) of a run that was never stopped; three epochs of three steps."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, toy.run_toy(folder)
+    return folder, toy.run_toy(folder, checkpoint_every=SAVED)
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +55,19 @@ def best_of(folder) -> list:
 
 
 def test_aborted_in_mid_epoch(toy, agree, whole, copy):
-    assert_equals(whole, copy, toy.run_toy(copy), agree)
+    assert_equals(whole, copy, toy.run_toy(copy, checkpoint_every=SAVED), agree)
 
 
 def test_killed_for_real(toy, agree, whole, tmp_path, start_toy):
-    process = start_toy(json.dumps({"run": str(tmp_path), "kill": 5, "checkpoint_every": 2}))
+    process = start_toy(json.dumps({"run": str(tmp_path), "kill": 7, "checkpoint_every": SAVED}))
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert_equals(whole, tmp_path, toy.run_toy(tmp_path, checkpoint_every=2), agree)
+    assert_equals(whole, tmp_path, toy.run_toy(tmp_path, checkpoint_every=SAVED), agree)
 
 
 def test_aborted_again_and_again_through_all_kinds_of_stages(toy, agree, tmp_path):
     recipe = toy.recipe_of(prepare=True, head_stage=True, epochs=2, plateau_patience=1, optimizer="sgd")
-    model = toy.run_toy(tmp_path / "whole", recipe)
+    model = toy.run_toy(tmp_path / "whole", recipe, checkpoint_every=2)
     folder, sessions = tmp_path / "run", 0
     random = np.random.default_rng(0)
     while True:
@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(toy, agree, whole
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     watcher = toy.Watcher()
-    assert_equals(whole, copy, toy.run_toy(copy, progress=watcher), agree)
+    assert_equals(whole, copy, toy.run_toy(copy, progress=watcher, checkpoint_every=SAVED), agree)
     assert any(path.parent.name in note and "damaged" in note for note in watcher.notes)
 
 
@@ -104,7 +104,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(toy, agree, whole, copy):
             toy.run_toy(copy, progress=toy.Watcher(fill))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert_equals(whole, copy, toy.run_toy(copy), agree)
+    assert_equals(whole, copy, toy.run_toy(copy, checkpoint_every=SAVED), agree)
 
 
 def test_asked_to_stop_it_saves_the_step_it_is_at(toy, agree, whole, copy):
@@ -112,18 +112,18 @@ def test_asked_to_stop_it_saves_the_step_it_is_at(toy, agree, whole, copy):
     with pytest.raises(Interrupted, match=r"SIGTERM after stage 'body', epoch 2, step 3 of 3.*to resume") as stopped:
         toy.run_toy(copy, progress=watcher, stop=lambda: signal.SIGTERM)
     assert stopped.value.exit_code == 143 and watcher.taken == 1
-    assert_equals(whole, copy, toy.run_toy(copy), agree)
+    assert_equals(whole, copy, toy.run_toy(copy, checkpoint_every=SAVED), agree)
 
 
 def test_a_signal_waits_for_the_checkpoint_and_then_does_what_it_did(toy, agree, whole, copy):
     watcher = toy.Watcher({2: lambda: os.kill(os.getpid(), signal.SIGINT)})
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as stopped:
-        toy.run_toy(copy, progress=watcher)
+        toy.run_toy(copy, progress=watcher, checkpoint_every=SAVED)
     assert not isinstance(stopped.value, Interrupted) and watcher.taken == 2
     assert signal.getsignal(signal.SIGINT) is handler
     watcher = toy.Watcher()
-    assert_equals(whole, copy, toy.run_toy(copy, progress=watcher), agree)
+    assert_equals(whole, copy, toy.run_toy(copy, progress=watcher, checkpoint_every=SAVED), agree)
     assert watcher.taken == STEPS - SAVED - 2
 
 

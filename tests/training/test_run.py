@@ -69,8 +69,12 @@ def test_lists_and_help_answer_at_once_and_without_tensorflow():
     mmc_net = next(method for method in methods if method["name"] == "mmc_net")
     assert mmc_net["chapter"] == "Liu 2018, chapter 7" and {"thesis", "quick", "tiny"} <= set(mmc_net["presets"])
     assert mmc_net["variants"]["mm_net"] == {"classification": False}
-    for line in ("rate = 0.05 per step  (float)", "learning rate. Source: Eq 2.", "widths = 3 units  (tuple[int, ...])",
-                 "Choices: square, absolute."):
+    for line in (
+        "rate = 0.05 per step  (float)",
+        "learning rate. Source: Eq 2.",
+        "widths = 3 units  (tuple[int, ...])",
+        "Choices: square, absolute.",
+    ):
         assert line in done.stdout, line
 
 

@@ -161,9 +161,18 @@ def evaluate(model: keras.Model, data: ToyData, recipe: ToyRecipe, split: str) -
 
 RECIPE = ToyRecipe(dataset="toy")
 METHOD = Method(
-    title="Toy", chapter="none", summary="A toy.", presets=dict.fromkeys(PRESETS, RECIPE),
-    data=lambda recipe, name, directory: ToyData(recipe), build=build, stages=stages, compile=compile_stage,
-    evaluate=evaluate, galleries=lambda *_: {}, signatures=lambda *_: None, pictures=lambda *_: [],
+    title="Toy",
+    chapter="none",
+    summary="A toy.",
+    presets=dict.fromkeys(PRESETS, RECIPE),
+    data=lambda recipe, name, directory: ToyData(recipe),
+    build=build,
+    stages=stages,
+    compile=compile_stage,
+    evaluate=evaluate,
+    galleries=lambda *_: {},
+    signatures=lambda *_: None,
+    pictures=lambda *_: [],
 )
 
 
@@ -197,14 +206,26 @@ def recipe_of(**changes: Any) -> ToyRecipe:
 
 
 def run_toy(
-    folder: Path, recipe: ToyRecipe = RECIPE, *, strategy: Any = None, progress: Progress | None = None,
-    rows: dict[str, int] | None = None, seed: int = 3, **options: Any,
+    folder: Path,
+    recipe: ToyRecipe = RECIPE,
+    *,
+    strategy: Any = None,
+    progress: Progress | None = None,
+    rows: dict[str, int] | None = None,
+    seed: int = 3,
+    **options: Any,
 ) -> ObjectiveModel:
     """Train the toy and return its model."""
     strategy = strategy or tf.distribute.get_strategy()
     return train(
-        METHOD, recipe, ToyData(recipe, rows), RunDirectory(folder), seed=seed, strategy=strategy,
-        progress=progress or Watcher(), **options,
+        METHOD,
+        recipe,
+        ToyData(recipe, rows),
+        RunDirectory(folder),
+        seed=seed,
+        strategy=strategy,
+        progress=progress or Watcher(),
+        **options,
     )
 
 

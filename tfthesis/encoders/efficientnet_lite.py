@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.data.images import decode_and_resize
+from tfthesis.data.images import DECODER_VERSION, decode_and_resize
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.torch_archive import read_torch_weights
 from tfthesis.method import UserError
@@ -98,7 +98,14 @@ class EfficientNetLite(Encoder):
         self._classifier = lambda rows: classifier(rows)
 
     def preprocessing(self) -> dict[str, Any]:
-        return {"size": self.size, "mode": "crop", "border": CROP_BORDER, "scale": "(x - 127) / 128", "version": 1}
+        return {
+            "size": self.size,
+            "mode": "crop",
+            "border": CROP_BORDER,
+            "scale": "(x - 127) / 128",
+            "decoder": DECODER_VERSION,
+            "version": 1,
+        }
 
     def prepare(self, raw: tf.Tensor) -> tf.Tensor:
         fraction = self.size / (self.size + CROP_BORDER)

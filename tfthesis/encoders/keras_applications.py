@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfthesis.data.images import decode_and_resize
+from tfthesis.data.images import DECODER_VERSION, decode_and_resize
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.method import UserError
 
@@ -80,7 +80,14 @@ class KerasApplication(Encoder):
 
     def preprocessing(self) -> dict[str, Any]:
         size, mode, layer = self._application.size, self._application.mode, self._application.layer
-        return {"size": size, "mode": mode, "scale": "keras.applications", "layer": layer, "version": 1}
+        return {
+            "size": size,
+            "mode": mode,
+            "scale": "keras.applications",
+            "layer": layer,
+            "decoder": DECODER_VERSION,
+            "version": 1,
+        }
 
     def prepare(self, raw: tf.Tensor) -> tf.Tensor:
         return decode_and_resize(raw, self._application.size, self._application.size, mode=self._application.mode)

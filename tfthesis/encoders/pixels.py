@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.data.images import decode_and_resize
+from tfthesis.data.images import DECODER_VERSION, decode_and_resize
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.method import UserError
 
@@ -34,7 +34,7 @@ class Pixels(Encoder):
         super().__init__(name, None, DIMENSION, [self._projection])
 
     def preprocessing(self) -> dict[str, Any]:
-        return {"size": SIDE, "mode": "stretch", "scale": "x / 127.5 - 1", "version": 1}
+        return {"size": SIDE, "mode": "stretch", "scale": "x / 127.5 - 1", "decoder": DECODER_VERSION, "version": 1}
 
     def prepare(self, raw: tf.Tensor) -> tf.Tensor:
         return decode_and_resize(raw, SIDE, SIDE, mode="stretch")

@@ -37,9 +37,7 @@ def evaluate_matching(model: keras.Model, arrays: Any) -> Evaluation:
     return Evaluation("R@K, several captions an image, best caption counts", scalars, scalars["r_sum"], samples=samples)
 
 
-def evaluate_classification(
-    model: keras.Model, arrays: Any, classes: tuple[str, ...], multi_label: bool
-) -> Evaluation:
+def evaluate_classification(model: keras.Model, arrays: Any, classes: tuple[str, ...], multi_label: bool) -> Evaluation:
     """Measure the classifier on every image-caption pair of a split, in percent.
 
     Args:
