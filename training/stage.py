@@ -164,11 +164,12 @@ class StageTraining:
         session = self.session
         where = self._where(*failure.place[1:])
         session.progress.note(f"{where}: {failure.what}; going back to the last checkpoint")
-        if self.watch.turn_back(failure):
-            self._leave_out(failure.place, failure.what)
-        elif self.watch.turns > TURNS:
+        known = self.watch.turn_back(failure)
+        if self.watch.turns > TURNS:
             items = self._items(failure.place)
             raise NonFiniteLossError(where, failure.what, items, "It comes and goes when steps are repeated.")
+        if known:
+            self._leave_out(failure.place, failure.what)
         self._enter(session.go_back())
 
     def _leave_out(self, place: Place, what: str) -> None:

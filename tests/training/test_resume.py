@@ -58,6 +58,13 @@ def test_aborted_in_mid_epoch(toy, agree, whole, copy):
     assert_equals(whole, copy, toy.run_toy(copy, checkpoint_every=SAVED), agree)
 
 
+def test_aborted_between_the_row_of_an_epoch_and_its_checkpoint(toy, agree, whole, copy):
+    with pytest.raises(toy.AbortError):
+        toy.run_toy(copy, progress=toy.Watcher(at_epoch={2: toy.abort}), checkpoint_every=SAVED)
+    assert (copy / "metrics.csv").read_text().count("body") == 2
+    assert_equals(whole, copy, toy.run_toy(copy, checkpoint_every=SAVED), agree)
+
+
 def test_killed_for_real(toy, agree, whole, tmp_path, start_toy):
     process = start_toy(json.dumps({"run": str(tmp_path), "kill": 7, "checkpoint_every": SAVED}))
     process.communicate()
@@ -66,7 +73,7 @@ def test_killed_for_real(toy, agree, whole, tmp_path, start_toy):
 
 
 def test_aborted_again_and_again_through_all_kinds_of_stages(toy, agree, tmp_path):
-    recipe = toy.recipe_of(prepare=True, head_stage=True, epochs=2, plateau_patience=1, optimizer="sgd")
+    recipe = toy.recipe_of(prepare=True, draw=True, head_stage=True, epochs=2, plateau_patience=1, optimizer="sgd")
     model = toy.run_toy(tmp_path / "whole", recipe, checkpoint_every=2)
     folder, sessions = tmp_path / "run", 0
     random = np.random.default_rng(0)

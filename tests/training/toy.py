@@ -48,6 +48,7 @@ class ToyRecipe(Recipe):
     patience: int = 0
     keep_best: bool = True
     dropout: float = 0.3
+    draw: bool = False
     fault: str = "none"
     score: str = "loss"
 
@@ -100,6 +101,7 @@ class ToyObjective(Objective):
     """A squared error, and a hinge on the spread of the global batch, which every replica must see whole."""
 
     parts = ("square", "spread")
+    margin = 0.5
 
     def part(self, name, outputs, targets, replicas):
         error = outputs["y"] - targets["y"]
@@ -109,7 +111,7 @@ class ToyObjective(Objective):
             fault = tf.sqrt(sound + 0.0 * outputs["y"]) - sound
             return tf.reduce_sum(tf.square(error) + fault, axis=1)
         everything = replicas.gather(outputs["y"])
-        return tf.reduce_mean(tf.nn.relu(0.5 - tf.abs(outputs["y"] - tf.transpose(everything))), axis=1)
+        return tf.reduce_mean(tf.nn.relu(self.margin - tf.abs(outputs["y"] - tf.transpose(everything))), axis=1)
 
 
 def build(recipe: ToyRecipe, spec: Spec) -> ObjectiveModel:
@@ -150,7 +152,10 @@ def prepare(model: keras.Model, data: ToyData, recipe: ToyRecipe) -> dict[str, n
 
 def compile_stage(model: ObjectiveModel, recipe: ToyRecipe, stage: Stage) -> None:
     optimizer = keras.optimizers.get({"class_name": recipe.optimizer, "config": {"learning_rate": stage.learning_rate}})
-    model.compile(optimizer=optimizer, loss=ToyObjective(stage.loss_weights))
+    objective = ToyObjective(stage.loss_weights)
+    if recipe.draw:
+        objective.margin += np.random.uniform()
+    model.compile(optimizer=optimizer, loss=objective)
 
 
 def evaluate(model: keras.Model, data: ToyData, recipe: ToyRecipe, split: str) -> Evaluation:
@@ -186,16 +191,20 @@ def abort() -> None:
 
 
 class Watcher(Progress):
-    """Acts at a step: `at` maps the number of steps that this process has taken to a function."""
+    """Acts at a step or after an epoch: `at` maps the number of steps that were taken here to a function."""
 
-    def __init__(self, at: dict[int, Any] | None = None):
+    def __init__(self, at: dict[int, Any] | None = None, at_epoch: dict[int, Any] | None = None):
         super().__init__()
-        self.at, self.taken, self.notes = at or {}, 0, []
+        self.at, self.at_epoch, self.taken, self.notes = at or {}, at_epoch or {}, 0, []
 
     def step(self, **figures: Any) -> None:
         super().step(**figures)
         self.taken += 1
         self.at.get(self.taken, lambda: None)()
+
+    def epoch(self, metrics: Any) -> None:
+        super().epoch(metrics)
+        self.at_epoch.get(self.epochs, lambda: None)()
 
     def note(self, text: str) -> None:
         self.notes.append(text)
