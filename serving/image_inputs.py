@@ -1,7 +1,7 @@
-"""Limits on encoded images in requests, checked before any decoder sees them.
+"""Limits on encoded images in requests, checked before any decoder sees them, and which image a decoder refused.
 
 A stock TensorFlow Serving has no such check: there a forged header costs memory, and a bad image fails its
-whole batch inside the graph.
+whole batch inside the graph, which does not say which of its rows it was.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import dataclasses
 import sys
 
 import numpy as np
+import tensorflow as tf
 
 from serving.errors import exhausted, invalid
 from tfthesis.data.image_header import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, check_header
+from tfthesis.data.images import decode
 from tfthesis.method import UserError
 
 #: Inputs of this name, if they are strings, are encoded images in every export of this project.
@@ -41,6 +43,24 @@ def check_images(alias: str, rows: np.ndarray, limits: ImageLimits) -> None:
         except UserError as error:
             message = f"input {alias!r}, row {number}: {error}"
             raise (exhausted if _is_image(data) else invalid)(message) from error
+
+
+def check_decodes(alias: str, rows: np.ndarray) -> None:
+    """Decode every image in `rows`, one at a time, to find which of them failed a request.
+
+    Not asked beforehand: it would do the model's work twice, and only files that were cut off behind their
+    header, or damaged there, pass `check_images` and fail here.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, naming the input and the row.
+    """
+    for number, data in enumerate(rows.ravel().tolist()):
+        try:
+            with tf.device("CPU"):
+                decode(tf.constant(data))
+        except tf.errors.InvalidArgumentError as error:
+            reason = f"it does not decode, it is damaged or cut off ({error.message})"
+            raise invalid(f"input {alias!r}, row {number}: image: {reason}") from error
 
 
 def _is_image(data: bytes) -> bool:

@@ -82,9 +82,15 @@ class Servable:
         signature = self._signature(request.model_spec.signature_name or DEFAULT_SIGNATURE)
         inputs = signature.read_inputs(request.inputs)
         outputs = signature.choose_outputs(request.output_filter)
-        if self._checks_images and signature.inputs.get(image_inputs.ALIAS) == tf.string:
+        takes_images = self._checks_images and signature.inputs.get(image_inputs.ALIAS) == tf.string
+        if takes_images:
             image_inputs.check_images(image_inputs.ALIAS, inputs[image_inputs.ALIAS], self._limits.images)
-        arrays = signature.run(inputs, outputs, timeout)
+        try:
+            arrays = signature.run(inputs, outputs, timeout)
+        except ServingError as error:
+            if takes_images and error.code is grpc.StatusCode.INVALID_ARGUMENT:
+                image_inputs.check_decodes(image_inputs.ALIAS, inputs[image_inputs.ALIAS])
+            raise
         response = predict_pb2.PredictResponse()
         response.model_spec.name = self.name
         response.model_spec.signature_name = signature.name

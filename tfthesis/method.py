@@ -340,6 +340,19 @@ class Method:
                 raise closest(name, fields, "recipe field")
         return dataclasses.replace(recipe, **changes)
 
+    def source(self, field: str, value: Any) -> str:
+        """Return where `value` of a recipe field comes from.
+
+        The field's source explains the values of the `thesis` presets; any other value is our choice.
+        """
+        stated = next(
+            f.metadata.get("source", "") for f in dataclasses.fields(self.presets["thesis"]) if f.name == field
+        )
+        known = [getattr(recipe, field) for name, recipe in self.presets.items() if name.startswith("thesis")]
+        if value in known or stated.startswith("our choice"):
+            return stated
+        return f"our choice ({stated}: {known[0]!r})"
+
 
 def method_names() -> list[str]:
     """Return the names of the methods that ship with the library: the files of `tfthesis/methods`."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfthesis.method import Method, Recipe, UserError, all_methods, check_type, closest
+from tfthesis.method import SPLITS, Method, Recipe, UserError, all_methods, check_type, closest
 
 STRATEGIES = ("one", "mirrored", "multi_worker")
 INDEX_KINDS = ("exact", "scann")
@@ -60,6 +60,7 @@ def add_export_options(parser: Parser, name_option: str) -> None:
     """Add how an export is named and searched; shared by `training.run` and `training.export`."""
     parser.add_argument(name_option, metavar="NAME", help="name to serve under (<method>_<preset>[_<variant>])")
     parser.add_choice("--index", INDEX_KINDS, default="exact", help="neighbour search of the export (exact)")
+    parser.add_choice("--index-split", SPLITS, default="test", help="split whose items a served search finds (test)")
 
 
 def run_parser() -> Parser:
@@ -229,7 +230,7 @@ def recipe_help(name: str, method: Method, recipe: Recipe, preset: str) -> str:
         meaning = [about.get("help", "").rstrip(".")]
         if about.get("choices"):
             meaning.append(f"Choices: {', '.join(map(str, about['choices']))}")
-        meaning.append(f"Source: {about.get('source') or 'none given'}")
+        meaning.append(f"Source: {method.source(field.name, getattr(recipe, field.name))}")
         lines.append(textwrap.fill(f"{'. '.join(meaning)}.", width, initial_indent=indent, subsequent_indent=indent))
     return "\n".join(lines)
 

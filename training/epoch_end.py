@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfthesis.method import Plateau, Stage, UserError
+from tfthesis.method import Evaluation, Plateau, Stage, UserError
 from training.feeding import Feeder, epoch_order, global_batches
 from training.session import Session
 from training.step import make_step
@@ -53,7 +53,7 @@ class EpochEnd:
         if session.workers.chief:
             evaluation = session.method.evaluate(plain, session.data, session.recipe, VALIDATION)
             scalars = {name: float(value) for name, value in evaluation.scalars.items()}
-            measured = {"selection": float(evaluation.selection), "scalars": scalars}
+            measured = {"selection": selection_score(evaluation, self.stage), "scalars": scalars}
         measured = session.workers.share(measured)
         return measured["selection"], measured["scalars"]
 
@@ -103,3 +103,17 @@ def results(model: keras.Model) -> dict[str, float]:
 def learning_rate(optimizer: Any) -> float:
     """Return the learning rate of the next step: the shortest decimal that stands for the float32."""
     return float(str(np.float32(np.reshape(keras.ops.convert_to_numpy(optimizer.learning_rate), ()))))
+
+
+def selection_score(evaluation: Evaluation, stage: Stage) -> float:
+    """Return the figure by which `stage` picks its best weights.
+
+    Raises:
+        UserError: `Stage.select` names a scalar that was not measured.
+    """
+    if stage.select and stage.select not in evaluation.scalars:
+        raise UserError(
+            f"stage {stage.name!r}: select names {stage.select!r}, which is not measured; "
+            f"measured are {', '.join(evaluation.scalars)}"
+        )
+    return float(evaluation.scalars[stage.select] if stage.select else evaluation.selection)

@@ -42,7 +42,9 @@ def read_spec(folder: Path) -> Spec:
     return Spec.from_json(RunDirectory(folder).read_json("spec.json"))
 
 
-def export_run(folder: Path, export_dir: Path, name: str | None = None, kind: str = "exact") -> Path:
+def export_run(
+    folder: Path, export_dir: Path, name: str | None = None, kind: str = "exact", split: str = "test"
+) -> Path:
     """Export the finished run in `folder` as `export_dir/<name>/<version>`; returns that path.
 
     An export that was made before and still exists is not made again.
@@ -52,6 +54,7 @@ def export_run(folder: Path, export_dir: Path, name: str | None = None, kind: st
         export_dir: folder of all served models.
         name: to serve under; method and preset unless given.
         kind: "exact" or "scann".
+        split: whose items a served search finds.
 
     Raises:
         UserError: the run is not finished, its data changed since, or an argument does not fit.
@@ -61,7 +64,7 @@ def export_run(folder: Path, export_dir: Path, name: str | None = None, kind: st
     run = RunDirectory(folder)
     request = Request.from_json(run.read_json("recipe.json"))
     name = name or request.served_name
-    wanted = {"name": name, "kind": kind, "root": str(export_dir.resolve())}
+    wanted = {"name": name, "kind": kind, "split": split, "root": str(export_dir.resolve())}
     made = run.read_json("exports.json", [])
     for entry in made:
         if wanted.items() <= entry.items() and Path(entry["path"]).is_dir():
@@ -82,7 +85,7 @@ def export_run(folder: Path, export_dir: Path, name: str | None = None, kind: st
         data,
         export_dir,
         kind=kind,
-        split="test",
+        split=split,
         model_card=(folder / "model_card.md").read_text(encoding="utf-8"),
     )
     run.write_json("exports.json", [*made, {**wanted, "path": str(path.resolve())}])
@@ -98,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         options = parser.parse(argv)
-        print(export_run(options.run_dir, options.export_dir, options.name, options.index))
+        print(export_run(options.run_dir, options.export_dir, options.name, options.index, options.index_split))
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

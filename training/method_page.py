@@ -89,7 +89,7 @@ def _recipe(method: Method) -> str:
         values = [_value(recipe, field.name) for recipe in presets]
         meaning = about.get("help", "").rstrip(".") + f"{unit}.{choices}"
         rows.append([f"`{field.name}`", meaning, *values, about.get("source", "")])
-    text = _grid(["field", "meaning", *SHOWN_PRESETS, "source"], rows)
+    text = _grid(["field", "meaning", *SHOWN_PRESETS, "source of `thesis`"], rows)
     for name, recipe in method.presets.items():
         if name not in SHOWN_PRESETS:
             text += f"\n\n{_changes(name, recipe, method)}"

@@ -85,7 +85,10 @@ class Request:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that `from_json` reads and a report can explain without the method."""
         about = {
-            field.name: {key: field.metadata.get(key, "") for key in ("help", "unit", "source")}
+            field.name: {
+                **{key: field.metadata.get(key, "") for key in ("help", "unit")},
+                "source": self.method.source(field.name, getattr(self.recipe, field.name)),
+            }
             for field in dataclasses.fields(self.recipe)
         }
         return {

@@ -113,7 +113,7 @@ def _train(options: argparse.Namespace, argv: Sequence[str]) -> int:
             from training.export import export_run
 
             progress.note(f"exporting to {options.export_dir}")
-            exported = export_run(folder, options.export_dir, options.export_name, options.index)
+            exported = export_run(folder, options.export_dir, options.export_name, options.index, options.index_split)
     if options.json:
         print(json.dumps({"run": str(folder), "export": exported and str(exported), **evaluation}, indent=2))
     else:

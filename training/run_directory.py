@@ -31,7 +31,7 @@ class RunDirectory:
 
     def __init__(self, path: str | Path, *, events: bool = False):
         self.path = Path(path)
-        self._events = events
+        self._events, self._writer = events, None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -110,6 +110,7 @@ class RunDirectory:
             if (self.path / name).exists():
                 self._write_table(name, self._read_table(name)[1][:rows])
         if self._events:
+            self._close_events()
             for file in (self.path / "events").glob("events.*"):
                 file.unlink()
             timings = self._read_table(TIMINGS)[1]
@@ -138,13 +139,19 @@ class RunDirectory:
         """Write rows as TensorBoard scalars over the step; the table stays the source, this is a view of it."""
         import tensorflow as tf
 
-        writer = tf.summary.create_file_writer(str(self.path / "events"))
-        with writer.as_default():
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self.path / "events"))
+        with self._writer.as_default():
             for row in rows:
                 for name, text in row.items():
                     if text and name not in ("stage", "epoch", "step"):
                         tf.summary.scalar(f"{row['stage']}/{name}", float(text), step=int(row["step"]))
-        writer.close()
+        self._writer.flush()
+
+    def _close_events(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -136,7 +136,9 @@ class StageTraining:
         dataset = self.feeder.dataset(self.stage.split, chosen, key)
         if self._step is None:
             strategy, model = self.session.strategy, self.session.model
-            xla = self.session.recipe.xla and strategy.num_replicas_in_sync == 1
+            xla = self.session.recipe.xla
+            if xla and strategy.num_replicas_in_sync > 1:
+                raise UserError("recipe field 'xla': XLA compiles the step of one device only; leave it false here")
             self._step = make_step(model.train_step, strategy, dataset.element_spec, xla)
         yield from zip(places, self.feeder.iterate(dataset, len(places)), strict=True)
 

@@ -64,7 +64,16 @@ def write_partial(variables: Sequence[keras.Variable], saved: np.ndarray, first:
         saved: `[copies that were saved, numbers]`.
         first: which of all copies is the first of this process.
         total: copies of all processes; if there were others, the first takes the sum.
+
+    Raises:
+        UserError: the model has other metrics now.
     """
+    size = sum(int(np.prod(variable.shape)) for variable in variables)
+    if saved.shape[1] != size:
+        raise UserError(
+            f"metrics: {saved.shape[1]} numbers were saved, the model now has {size}; resume with the loss "
+            "parts of the run, or start another run directory"
+        )
     if len(saved) != total:
         saved = np.concatenate([saved.sum(0, keepdims=True), np.zeros([total - 1, saved.shape[1]])])
     start = 0

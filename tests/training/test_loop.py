@@ -40,7 +40,8 @@ def test_three_steps_of_fit_equal_three_steps_of_the_loop(toy, tmp_path, agree):
     toy.compile_stage(fitted, recipe, stage)
     batches = global_batches(epoch_order(3, 0, 0, 42), 16)
     # Told the number of steps, `fit` does not begin one more to find the end of the data.
-    history = fitted.fit(data.batches("train", batches, (3, 0)), steps_per_epoch=len(batches), verbose=0).history
+    options = {"steps_per_epoch": len(batches), "shuffle": False, "verbose": 0}
+    history = fitted.fit(data.batches("train", batches, (3, 0)), **options).history
     for own, other in zip(model.variables, fitted.variables, strict=True):
         np.testing.assert_allclose(own.numpy(), other.numpy(), rtol=1e-6, atol=1e-7)
     assert float(table(tmp_path)[0]["loss"]) == pytest.approx(history["loss"][0], rel=1e-6)

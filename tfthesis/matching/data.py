@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,24 @@ def open_pairs(
     """
     encoders = [_open(*image_encoder, "image"), _open(*text_encoder, "text")]
     return PairedData(open_image_text(name, directory, **options), *encoders, labels=labels, max_words=max_words)
+
+
+def reader_options(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return `name=value` strings as keyword arguments; a value is JSON where it can be, else a string.
+
+    Raises:
+        UserError: an item has no `=`.
+    """
+    options = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"reader: expected items such as split=official, got {assignment!r}")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
 
 
 def _open(name: str, weights: str, modality: str) -> Encoder | None:

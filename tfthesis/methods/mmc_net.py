@@ -44,6 +44,7 @@ pairs = LazyModule("tfthesis.matching.data")
 class MMCNetRecipe(Recipe):
     """Every number of MMC-Net."""
 
+    reader: tuple[str, ...] = setting((), "options of the dataset's reader, each as name=value")
     image_encoder: str = setting("resnet152", "image encoder", source="section 7.2.1")
     text_encoder: str = setting("word_vectors", "text encoder", source="section 7.2.1")
     image_weights: str = setting("", "name or path of the image encoder's weights; empty takes its default")
@@ -112,20 +113,21 @@ class MMCNetRecipe(Recipe):
         "loss", "training loss whose plateau divides the learning rate", source="section 7.4.1 (which loss: our choice)"
     )
     plateau_factor: float = setting(0.1, "factor of the learning rate at a plateau", source="section 7.4.1")
+    plateau_delta: float = setting(1e-4, "smallest fall of the monitored loss that counts")
     plateau_patience: int = setting(3, "epochs without a fall that make a plateau", unit="epochs")
     patience: int = setting(0, "stop a stage after so many epochs without a better score; 0 never", unit="epochs")
-    kernel_stddev: float = setting(0.01, "deviation of the initial kernels; the 0.05 of chapter 5 collapses on scenes")
+    kernel_stddev: float = setting(0.01, "deviation of the initial kernels (0.05 in the released code of chapter 5)")
     norm_momentum: float = setting(0.9, "decay of the BatchNorm statistics, a step")
     norm_epsilon: float = setting(1e-5, "added to BatchNorm's variance", source="Caffe's default")
 
 
 def data(recipe: MMCNetRecipe, name: str, directory: Path | None) -> PairedData:
     """Open an image-text dataset with the recipe's encoders; see `tfthesis.matching.data.open_pairs`."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = pairs.reader_options(recipe.reader)
     if name == "scenes":
-        options = {"images": recipe.scene_images, "labels": recipe.scene_labels}
+        options |= {"images": recipe.scene_images, "labels": recipe.scene_labels}
     elif recipe.text_encoder == "precomputed" and recipe.text_weights:
-        options = {"text": recipe.text_weights}
+        options |= {"text": recipe.text_weights}
     return pairs.open_pairs(
         name,
         directory,
@@ -235,7 +237,9 @@ def stages(recipe: MMCNetRecipe) -> tuple[Stage, ...]:
 
     MM-Net and MC-Net train as long as MMC-Net's branches do, stage one and then three, on their one loss.
     """
-    plateau = Plateau(recipe.plateau_monitor, recipe.plateau_factor, recipe.plateau_patience)
+    plateau = Plateau(
+        recipe.plateau_monitor, recipe.plateau_factor, recipe.plateau_patience, min_delta=recipe.plateau_delta
+    )
 
     def stage(name: str, epochs: int, rate: float, trainable: tuple[str, ...], select: str, **weights: float) -> Stage:
         return Stage(
@@ -308,7 +312,8 @@ def pictures(model: keras.Model, data: Data, recipe: MMCNetRecipe, folder: Path)
 
 
 _THESIS = MMCNetRecipe(dataset="pascal_sentence")
-_FINE_GRAINED = {"beta": 1.2, "pooling_dimension": 4096}
+# With val_per_class=0 the training images would be exactly the thesis's, and nothing would be left to select by.
+_FINE_GRAINED = {"beta": 1.2, "pooling_dimension": 4096, "reader": ("split=official", "val_per_class=1")}
 _QUICK = MMCNetRecipe(
     image_encoder="efficientnet_lite0",
     text_encoder="glove_50d",
@@ -347,7 +352,13 @@ METHOD = Method(
     summary="Joint multi-modal matching and classification of images and texts.",
     presets={
         "thesis": _THESIS,
-        "thesis_coco": dataclasses.replace(_THESIS, dataset="coco", batch_size=1500, negatives=50),
+        "thesis_coco": dataclasses.replace(
+            _THESIS,
+            dataset="coco",
+            batch_size=1500,
+            negatives=50,
+            reader=("division=dataset_coco.json", "val_images=1000", "test_images=1000"),
+        ),
         "thesis_flowers": dataclasses.replace(_THESIS, dataset="flowers", **_FINE_GRAINED),
         "thesis_cub": dataclasses.replace(_THESIS, dataset="cub", **_FINE_GRAINED),
         "flickr8k": _FLICKR8K,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from tfthesis.metrics.recall import recalls, retrieval_ranks
-from tfthesis.metrics.ridge import fit_ridge
+from tfthesis.metrics.ridge import STRENGTHS, fit_ridge
 
 
 class Pairs(Protocol):
@@ -29,11 +30,11 @@ class RidgeRetrieval:
     text_ranks: np.ndarray
 
 
-def ridge_retrieval(train: Pairs, val: Pairs, test: Pairs) -> RidgeRetrieval:
+def ridge_retrieval(train: Pairs, val: Pairs, test: Pairs, strengths: Sequence[float] = STRENGTHS) -> RidgeRetrieval:
     """Map image features to the mean feature of their captions, and rank by the cosine.
 
     Both sides are centred by the mean training caption first; otherwise a few captions near that mean are the answer
-    to every image. The strength with the largest sum of recalls on `val` is taken; `test` is only measured.
+    to every image. Of `strengths` the one with the largest sum of recalls on `val` is taken; `test` is only measured.
 
     Raises:
         UserError: shapes do not fit or values are not finite.
@@ -47,6 +48,7 @@ def ridge_retrieval(train: Pairs, val: Pairs, test: Pairs) -> RidgeRetrieval:
         train.image,
         mean_captions(train),
         validation=(val.image, mean_captions(val)),
+        strengths=strengths,
         score=lambda predicted: sum(_scalars(*ranks(predicted, val)).values()),
     )
     found = ranks(ridge.predict(test.image), test)
