@@ -7,8 +7,8 @@ file is a new method and no existing file changes. This module does not import T
 How the pieces meet:
 
     recipe  --data-->  Data (spec, splits, batches)
-    recipe, spec  --build-->  keras.Model
-    for stage in stages(recipe):  Preparation.run | compile(model, recipe, stage), then train_step by step
+    recipe, spec  --build-->  keras.Model; a TrainedModel where a Stage trains it
+    for stage in stages(recipe):  Preparation.run | train_only, compile(model, recipe, stage), train_step by step
     model, data, recipe  --evaluate-->  Evaluation,  --pictures-->  [Picture]
     model, recipe, spec, data  --galleries-->  {name: Gallery}  --signatures-->  {name: Signature}
 """
@@ -214,6 +214,46 @@ class Data(Protocol):
         """Return counts, sources and skipped items, as printed by `--dry-run` and kept in `data.json`."""
 
 
+class TrainedModel(Protocol):
+    """What a `keras.Model` has beside Keras' own so that the training loop can take it through a `Stage`.
+
+    `tfthesis.models.ObjectiveModel` is one; a composite model with steps of its own may be another. All its
+    variables exist when `Method.build` returns. A model that only a `Preparation` sets needs none of this.
+    """
+
+    @property
+    def optimizers(self) -> Mapping[str, keras.optimizers.Optimizer]:
+        """Every optimizer of the stage by name, built when `Method.compile` returns.
+
+        They are kept in checkpoints, and their rates are lowered together, so each has a number as its
+        `learning_rate`, no schedule.
+        """
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What an epoch reports: a row of `metrics.csv` by metric name, among them `loss`.
+
+        They are reset before each epoch and kept in checkpoints.
+        """
+
+    def train_only(self, prefixes: tuple[str, ...]) -> None:
+        """Freeze every layer whose name starts with none of `prefixes`; comes before `Method.compile`.
+
+        A prefix that fits no layer with weights is a mistake of the method and raises `ValueError`.
+        """
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Take one step on `(inputs, targets)` of `Data.batches`; returns scalars by name, among them `loss`.
+
+        Runs in a replica of a strategy, on that replica's rows, which may be none: losses are divided by the
+        rows of the GLOBAL batch, and the scalars are those of all replicas (`tfthesis.models.replicas`).
+        Whatever is NaN or infinite among them makes the loop go back to its last checkpoint.
+        """
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Measure what `train_step` returns without training; asked for by a plateau on a validation loss."""
+
+
 @dataclasses.dataclass
 class Evaluation:
     """What a method measured on one split.
@@ -293,9 +333,9 @@ class Method:
             and `tiny` (seconds) are required, further ones are other datasets of the thesis.
         variants: named baselines, twins and ablations as overrides of recipe fields.
         data(recipe, name, directory): open a dataset, raising `UserError` that names what is missing.
-        build(recipe, spec): the model, initialised from the global seed.
+        build(recipe, spec): the model, initialised from the global seed; a `TrainedModel` if a `Stage` trains it.
         stages(recipe): what is trained, in order.
-        compile(model, recipe, stage): set optimizers and losses for the stage.
+        compile(model, recipe, stage): set optimizers and losses for the stage; never called for a `Preparation`.
         evaluate(model, data, recipe, split): measure on one split.
         galleries(model, recipe, data, split): what a served search returns.
         signatures(model, recipe, spec, index, encoders): the served functions. `index` maps gallery
@@ -308,7 +348,7 @@ class Method:
     summary: str
     presets: Mapping[str, Recipe]
     data: Callable[[Recipe, str, Path | None], Data]
-    build: Callable[[Recipe, Spec], keras.Model]
+    build: Callable[[Recipe, Spec], keras.Model | TrainedModel]
     stages: Callable[[Recipe], Sequence[Stage | Preparation]]
     compile: Callable[[keras.Model, Recipe, Stage], None]
     evaluate: Callable[[keras.Model, Data, Recipe, str], Evaluation]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfthesis.method import Data, Stage
@@ -72,12 +72,21 @@ def _optimizers(model: keras.Model) -> list[Any]:
 
 
 def activations(model: keras.Model) -> int:
-    """Return the numbers that one example's forward pass holds; unknown sizes count as one."""
-    shapes = []
+    """Return the numbers that one example's forward pass holds; unknown sizes count as one.
+
+    Models within the model count layer by layer; a layer that only a step of the model's own calls has no
+    known output and is left out.
+    """
+    from keras import tree
+
+    outputs = tree.flatten([getattr(layer, "output", []) for layer in _layers(model)])
+    return sum(math.prod(size or 1 for size in output.shape[1:]) for output in outputs)
+
+
+def _layers(model: keras.Model) -> Iterator[Any]:
+    """Yield the layers of a model and, in their place, those of the models within it."""
     for layer in model.layers:
-        outputs = layer.output if isinstance(layer.output, list | tuple) else [layer.output]
-        shapes += [output.shape[1:] for output in (outputs[0].values() if isinstance(outputs[0], dict) else outputs)]
-    return sum(math.prod(size or 1 for size in shape) for shape in shapes)
+        yield from _layers(layer) if hasattr(layer, "layers") else [layer]
 
 
 def memory_bytes(model: keras.Model, plans: Sequence[StagePlan]) -> int:
@@ -95,7 +104,9 @@ def dry_run_text(request: Request, data: Data) -> str:
     found = data.describe()
     skipped = list(skipped_items(found.pop("skipped", None)))
     inputs = ", ".join(f"{name} {list(shape)}" for name, shape in spec.inputs.items())
-    outputs = ", ".join(f"{name} {list(shape)}" for name, shape in _shapes(model.output).items())
+    # A composite model has outputs only once it is called.
+    shapes = _shapes(getattr(model, "output", []))
+    outputs = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "known when the model is called"
     lines = [
         f"{request.method.title}, preset {request.preset}, recipe {request.recipe.hash()}",
         f"rows      {rows}; classes {len(spec.classes)}; skipped items {len(skipped)}",

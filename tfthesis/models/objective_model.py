@@ -12,7 +12,7 @@ from tfthesis.models.replicas import DistributedFit, Replicas
 
 @keras.saving.register_keras_serializable("tfthesis")
 class ObjectiveModel(DistributedFit, keras.Model):
-    """Functional model whose one training step serves `fit` and the training loop alike.
+    """Functional `tfthesis.method.TrainedModel` whose one training step serves `fit` and the training loop alike.
 
     Built as `ObjectiveModel(inputs, outputs)` with a dict of inputs and a dict of outputs. Compile it with
     a `tfthesis.losses.Objective`, which gives one loss row an example for each of its parts. The step

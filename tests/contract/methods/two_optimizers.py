@@ -109,7 +109,7 @@ class Adversaries(DistributedFit, keras.Model):
     def metrics(self):
         return self.means
 
-    def _losses(self, data, training):
+    def _measure(self, data, training):
         """Return the loss of each part over the global batch, and the number of its rows."""
         inputs, targets = data
         fake = self.discriminator(self.generator(inputs["noise"], training=training), training=training)
@@ -126,7 +126,7 @@ class Adversaries(DistributedFit, keras.Model):
 
     def train_step(self, data):
         with tf.GradientTape(persistent=True) as tape:
-            losses, count = self._losses(data, training=True)
+            losses, count = self._measure(data, training=True)
         trained = {name: getattr(self, name).trainable_variables for name in self.optimizers}
         gradients = {name: tape.gradient(losses[name], variables) for name, variables in trained.items()}
         for name, optimizer in self.optimizers.items():
@@ -134,7 +134,7 @@ class Adversaries(DistributedFit, keras.Model):
         return self._logs(losses, count)
 
     def test_step(self, data):
-        return self._logs(*self._losses(data, training=False))
+        return self._logs(*self._measure(data, training=False))
 
 
 def data(recipe, name, directory):
