@@ -329,6 +329,9 @@ _FLICKR8K = dataclasses.replace(
     dataset="flickr8k",
     labels="caption_words",
     widths=(1024, 512, 512, 512),
+    batch_size=512,
+    negatives=50,
+    matching_rate=0.2,
     matching_epochs=30,
     joint_epochs=15,
 )

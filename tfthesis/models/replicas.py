@@ -28,7 +28,8 @@ class Replicas:
 
         The gradient of each replica's rows collects what all replicas send back.
         """
-        return rows if self.context is None else self.context.all_gather(rows, axis=0)
+        # The argument of a graph has no device yet, and the collectives of several workers want to know one.
+        return rows if self.context is None else self.context.all_gather(tf.identity(rows), axis=0)
 
     def total(self, value: tf.Tensor) -> tf.Tensor:
         """Return the sum of `value` over all replicas."""
