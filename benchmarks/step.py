@@ -1,6 +1,6 @@
 """MMC-Net's joint training step beside the same mathematics in bare TensorFlow and in PyTorch.
 
-    python -m benchmarks.step [--batches 128 1500] [--repeats 5] [--json benchmarks/results/step.json]
+    python -m benchmarks.step [--batches 128 1500] [--repeats 7] [--json benchmarks/results/step.json]
 
 All three run in this process, in turn, with a matrix product timed before each turn: the machine's speed
 drifts, so compare a step with the product beside it and with the other steps of its turn, by ratio.

@@ -39,9 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return getattr(error, "exit_code", USER_ERROR)
     except KeyboardInterrupt as interruption:
-        stopped = interruption.__context__
-        text = stopped if isinstance(stopped, Interrupted) else "interrupted; run the same command again to resume"
-        print(text, file=sys.stderr)
+        # A worker that got no signal itself raises what the workers agreed on.
+        stopped = interruption if isinstance(interruption, Interrupted) else interruption.__context__
+        if isinstance(stopped, Interrupted):
+            print(stopped, file=sys.stderr)
+            return stopped.exit_code
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         return TERMINATED if isinstance(interruption, Terminated) else INTERRUPTED
     except BrokenPipeError:
         # The reader of a listing had enough; Python would complain once more when it closes stdout.

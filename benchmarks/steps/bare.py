@@ -10,7 +10,7 @@ import tensorflow as tf
 
 WIDTHS, DIMENSION = (2048, 512, 512, 512), 2048
 MARGIN, ALPHA, NEGATIVES, BETA = 0.1, 2.0, 20, 0.5
-RATE, MOMENTUM, DECAY, EPSILON, KEEP = 0.02, 0.9, 0.0005, 1e-5, 0.99
+RATE, FUSION_RATE, MOMENTUM, DECAY, EPSILON, KEEP, DEVIATION = 0.02, 0.002, 0.9, 0.0005, 1e-5, 0.9, 0.01
 
 
 class _Branch:
@@ -18,15 +18,17 @@ class _Branch:
 
     def __init__(self, width: int):
         sizes = (width, *WIDTHS)
-        self.kernels = [tf.Variable(tf.random.normal(size, stddev=0.05)) for size in pairwise(sizes)]
+        self.kernels = [tf.Variable(tf.random.normal(size, stddev=DEVIATION)) for size in pairwise(sizes)]
         self.biases = [tf.Variable(tf.zeros([b])) for b in WIDTHS]
         channels = (width, *WIDTHS[1:], 1)
         self.gammas = [tf.Variable(tf.ones([c])) for c in channels]
         self.betas = [tf.Variable(tf.zeros([c])) for c in channels]
         self.moving = [(tf.Variable(tf.zeros([c])), tf.Variable(tf.ones([c]))) for c in channels]
         self.fusion, self.fusion_bias = tf.Variable([1 / 3] * 3), tf.Variable(0.0)
-        others = [*self.biases, *self.gammas, *self.betas, self.fusion_bias]
-        self.variables = [(v, DECAY) for v in (*self.kernels, self.fusion)] + [(v, 0.0) for v in others]
+        # Each variable with its weight decay and its learning rate.
+        self.variables = [(kernel, DECAY, RATE) for kernel in self.kernels]
+        self.variables += [(self.fusion, DECAY, FUSION_RATE), (self.fusion_bias, 0.0, FUSION_RATE)]
+        self.variables += [(v, 0.0, RATE) for v in (*self.biases, *self.gammas, *self.betas)]
 
     def norm(self, x: tf.Tensor, layer: int) -> tf.Tensor:
         mean, variance = tf.nn.moments(x, list(range(len(x.shape) - 1)))
@@ -48,12 +50,12 @@ class _Branch:
 def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
     """Return a function that takes one joint step on `data`."""
     image_branch, text_branch = _Branch(data["image"].shape[1]), _Branch(data["text"].shape[1])
-    classifier = tf.Variable(tf.random.normal([DIMENSION, classes], stddev=0.05))
+    classifier = tf.Variable(tf.random.normal([DIMENSION, classes], stddev=DEVIATION))
     rng = np.random.default_rng(0)
     hashes = [tf.constant(rng.integers(DIMENSION, size=512)) for _ in range(2)]
     signs = [tf.constant(rng.choice([-1.0, 1.0], size=512), tf.float32) for _ in range(2)]
-    weighted = [*image_branch.variables, *text_branch.variables, (classifier, DECAY)]
-    variables = [variable for variable, _ in weighted]
+    weighted = [*image_branch.variables, *text_branch.variables, (classifier, DECAY, RATE)]
+    variables = [variable for variable, _, _ in weighted]
     momenta = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
     image, text, ids, labels = (tf.constant(data[name]) for name in ("image", "text", "image_id", "label"))
 
@@ -81,11 +83,11 @@ def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
         with tf.GradientTape() as tape:
             value = loss()
         gradients = tape.gradient(value, variables)
-        for gradient, (variable, decay), momentum in zip(gradients, weighted, momenta, strict=True):
+        for gradient, (variable, decay, rate), momentum in zip(gradients, weighted, momenta, strict=True):
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=variable.handle,
                 accum=momentum.handle,
-                lr=RATE,
+                lr=rate,
                 grad=gradient + decay * variable if decay else gradient,
                 momentum=MOMENTUM,
             )

@@ -18,7 +18,7 @@ else:
 
 WIDTHS, DIMENSION = (2048, 512, 512, 512), 2048
 MARGIN, ALPHA, NEGATIVES, BETA = 0.1, 2.0, 20, 0.5
-RATE, MOMENTUM, DECAY, EPSILON, FRESH = 0.02, 0.9, 0.0005, 1e-5, 0.01
+RATE, FUSION_RATE, MOMENTUM, DECAY, EPSILON, FRESH, DEVIATION = 0.02, 0.002, 0.9, 0.0005, 1e-5, 0.1, 0.01
 
 
 def _branch(width: int) -> nn.Module:
@@ -52,12 +52,22 @@ def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
     classifier = nn.Linear(DIMENSION, classes, bias=False)
     hashes = [torch.randint(DIMENSION, (512,)) for _ in range(2)]
     signs = [torch.randint(2, (512,)) * 2.0 - 1 for _ in range(2)]
-    parameters = [p for module in (image_branch, text_branch, classifier) for p in module.parameters()]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": DECAY},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=RATE, momentum=MOMENTUM)
+    modules = nn.ModuleList([image_branch, text_branch, classifier])
+    for module in modules.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=DEVIATION)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv1d):
+            nn.init.constant_(module.weight, 1 / 3)
+            nn.init.zeros_(module.bias)
+    groups: dict[tuple[float, float], list] = {}
+    for name, parameter in modules.named_parameters():
+        decay = DECAY if parameter.dim() > 1 else 0.0
+        rate = FUSION_RATE if ".fusion." in name else RATE
+        groups.setdefault((decay, rate), []).append(parameter)
+    options = [{"params": params, "weight_decay": decay, "lr": rate} for (decay, rate), params in groups.items()]
+    optimizer = torch.optim.SGD(options, lr=RATE, momentum=MOMENTUM)
     image, text, ids, labels = (torch.from_numpy(data[name]) for name in ("image", "text", "image_id", "label"))
 
     def sketch(x: torch.Tensor, number: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Two workers train the MMC-Net of one, and survive the loss of either.
 
-Nine trainings in processes of their own; `python -m pytest --run-slow tests/end_to_end/test_workers_mmc_net.py`.
+Eleven trainings in processes of their own; `python -m pytest --run-slow tests/end_to_end/test_workers_mmc_net.py`.
 """
 
 from __future__ import annotations
