@@ -4,7 +4,8 @@
 
 All three run in this process, in turn, with a matrix product timed before each turn: the machine's speed
 drifts, so compare a step with the product beside it and with the other steps of its turn, by ratio.
-PyTorch is the extra `bench`; without it that row is left out and says so.
+`products alone` computes the matrix products of a step and nothing else: the part of its time that belongs
+to the library's kernels for these shapes. PyTorch is the extra `bench`; without it its rows are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.steps import bare, ours, pytorch
+from benchmarks.steps import bare, ours, products, pytorch
 
 IMAGE, TEXT, CLASSES = 2048, 300, 20
 
@@ -36,17 +37,6 @@ def batch(rows: int) -> dict[str, np.ndarray]:
         "image_id": (np.arange(rows) // 5).astype(np.int64),
         "label": rng.integers(CLASSES, size=rows).astype(np.int64),
     }
-
-
-def step_flops(rows: int, dimension: int = 2048) -> float:
-    """Return the floating-point operations of the matrix products of one step.
-
-    Three products a weight matrix (forward, and the gradients of weights and inputs; the first layer
-    needs no gradient of its input), and the similarities with their two gradients.
-    """
-    branch = 2048 * 512 + 512 * 512 * 2
-    weights = 2 * 3 * (2 * branch + dimension * CLASSES) + 2 * 2 * (IMAGE + TEXT) * 2048
-    return rows * (weights + 2 * 3 * rows * 512)
 
 
 def gemm_rate(size: int = 2048) -> float:
@@ -74,9 +64,15 @@ def seconds(step: Callable[[], None], least: float = 1.0) -> float:
 def measure(rows: int, repeats: int) -> list[dict]:
     """Return one row an implementation for a batch size."""
     data = batch(rows)
-    steps = {"ours": ours.step(data, CLASSES), "bare TensorFlow": bare.step(data, CLASSES)}
+    sizes = (rows, (IMAGE, TEXT), CLASSES)
+    steps = {
+        "ours": ours.step(data, CLASSES),
+        "bare TensorFlow": bare.step(data, CLASSES),
+        "TensorFlow, products alone": products.in_tensorflow(*sizes),
+    }
     if pytorch.AVAILABLE:
         steps["PyTorch"] = pytorch.step(data, CLASSES)
+        steps["PyTorch, products alone"] = products.in_pytorch(*sizes)
     for step in steps.values():
         for _ in range(3):
             step()
@@ -89,7 +85,7 @@ def measure(rows: int, repeats: int) -> list[dict]:
     for name in steps:
         rates, times = zip(*(turn[name] for turn in turns), strict=True)
         ratios = [turn["ours"][1] / turn[name][1] for turn in turns]
-        floor = [step_flops(rows) / rate / t for rate, t in zip(rates, times, strict=True)]
+        floor = [products.flops(*sizes) / rate / t for rate, t in zip(rates, times, strict=True)]
         result.append(
             {
                 "batch": rows,
@@ -112,15 +108,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "step.json")
     arguments = parser.parse_args()
     rows = [row for size in arguments.batches for row in measure(size, arguments.repeats)]
-    print(f"{'batch':>6} {'implementation':16} {'ms':>8} {'GEMM GFLOP/s':>13} {'of floor':>9} {'ours/this':>9}  range")
+    print(f"{'batch':>6} {'implementation':26} {'ms':>8} {'GEMM GFLOP/s':>13} {'of floor':>9} {'ours/this':>9}  range")
     for row in rows:
         low, high = row["ours_over_this_range"]
         print(
-            f"{row['batch']:6} {row['implementation']:16} {row['milliseconds']:8.1f} {row['gemm_gflops']:13.0f} "
+            f"{row['batch']:6} {row['implementation']:26} {row['milliseconds']:8.1f} {row['gemm_gflops']:13.0f} "
             f"{row['share_of_gemm_floor']:9.0%} {row['ours_over_this']:9.3f}  {low:.3f}-{high:.3f}"
         )
     if not pytorch.AVAILABLE:
-        print('PyTorch is not installed (pip install -e ".[bench]"): its row is left out.')
+        print('PyTorch is not installed (pip install -e ".[bench]"): its rows are left out.')
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
 

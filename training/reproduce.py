@@ -1,7 +1,7 @@
 """Make a table of a thesis again: `python -m training.reproduce --table 7.2`.
 
-A table is a data file in `training/tables`. Its runs are made one after another, each by the same command
-as a run typed by hand, and kept in `results/runs` as they finish; runs that are there, from this table or
+A table is a data file in `training/tables`. Its runs are made by the same command as a run typed by hand, one
+after another or several at a time, and kept in `results/runs` as they finish; runs that are there, from this table or
 another, are not made again. The pages in `results/tables` are written from what is kept.
 """
 
@@ -48,6 +48,13 @@ def parser() -> Parser:
     made.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="results and pages (results)")
     made.add_argument("--runs-root", type=Path, default=Path("runs"), metavar="DIR", help="folder of all runs (runs)")
     made.add_argument("--tables", type=Path, default=FOLDER, metavar="DIR", help="folder of the table files")
+    made.add_argument(
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=1,
+        help="runs at a time, each with its share of the cores (1); one a core is fastest for small models",
+    )
     made.add_argument("--again", action="store_true", help="repeat runs whose results are kept")
     made.add_argument("--render-only", action="store_true", help="write the pages from what is kept; run nothing")
     return made
@@ -63,6 +70,8 @@ def main(argv: Sequence[str] | None = None, train: Trainer | None = None) -> int
             return 0
         if not options.table:
             raise UserError("--table is missing; python -m training.reproduce --list shows the tables")
+        if options.jobs < 1:
+            raise UserError(f"--jobs: expected at least 1, got {options.jobs}")
         return _reproduce(options, train)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -99,7 +108,9 @@ def _reproduce(options: argparse.Namespace, train: Trainer | None) -> int:
     failures: dict[str, str] = {}
     if not options.render_only:
         signal.signal(signal.SIGTERM, _terminate)
-        failures = fill(wanted, store, runs_root=options.runs_root, say=_say, train=train, again=options.again)
+        failures = fill(
+            wanted, store, runs_root=options.runs_root, say=_say, train=train, again=options.again, jobs=options.jobs
+        )
     outcome = assess(wanted, store)
     written = write_pages(outcome, options.out / "tables") if outcome.columns else []
     print(markdown(outcome, heading="#"))

@@ -1,9 +1,12 @@
 """Tables from runs to pages, with a trainer that writes the files of a run without training."""
 
+import concurrent.futures
 import csv
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,11 @@ import pytest
 
 from tfthesis.method import Evaluation, UserError
 from training import reproduce
+from training.reproduction import commands
+from training.reproduction.commands import Commands
 from training.reproduction.comparison import assess, item_scores
 from training.reproduction.edition import Edition
-from training.reproduction.execution import epoch_columns, run_command
+from training.reproduction.execution import epoch_columns
 from training.reproduction.pages import markdown
 from training.reproduction.store import Planned, ResultStore, compact, completed
 from training.reproduction.table import Column
@@ -233,6 +238,44 @@ def test_a_stopped_table_goes_on(make, tmp_path, trainer):
     assert len(ResultStore(tmp_path / "results").records) == 3
     assert make("--table", "toys") == 0
     assert len(trainer.runs) == 8
+
+
+def test_several_runs_at_a_time_give_the_same_results(make, tables, tmp_path, trainer):
+    """Each of the first two runs waits for the other one to start."""
+    both = threading.Barrier(2, timeout=20)
+
+    def meeting(request, folder):
+        if request.seed < 2 and request.recipe.skill == 0.3:
+            both.wait()
+        trainer(request, folder)
+
+    place = ["--tables", str(tables), "--out", str(tmp_path / "two"), "--runs-root", str(tmp_path / "runs")]
+    assert reproduce.main(["--table", "toys", "--jobs", "2", *place], train=meeting) == 0
+    assert make("--table", "toys") == 0
+    pages = [tmp_path / name / "tables" / "toys-quick-dots.csv" for name in ("two", "results")]
+    assert pages[0].read_text() == pages[1].read_text()
+
+
+def test_a_stop_reaches_every_command(tmp_path, monkeypatch):
+    """One run ends by a signal; the other, still training, is told to stop too, and nothing is started after."""
+    script = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); "
+    waiting, ending = (
+        f"{script}print('up', file=sys.stderr, flush=True); {end}" for end in ("time.sleep(60)", "sys.exit(130)")
+    )
+    monkeypatch.setattr(commands, "command", lambda request, folder: [sys.executable, "-c", request])
+    made = Commands(2)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(made.run, waiting, tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            made.run(ending, tmp_path)
+        while not made._processes:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        made.stop()
+        with pytest.raises(KeyboardInterrupt):
+            slow.result(timeout=20)
+    with pytest.raises(KeyboardInterrupt):
+        made.run(ending, tmp_path)
 
 
 def test_a_row_that_cannot_run_does_not_stop_the_others(make, tmp_path, trainer, capsys):
@@ -455,7 +498,7 @@ def test_runs_go_through_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", Process)
     request = Request.create(str(TOY), "quick", "weak", {"width": 7}, data="stars", data_dir=tmp_path, seed=3)
     with pytest.raises(UserError, match=r"^nothing there \(exit code 2"):
-        run_command(request, tmp_path / "run")
+        Commands().run(request, tmp_path / "run")
     words = seen[0][1:]
     assert words[:4] == ["-m", "training.run", "--method", str(TOY)]
     pairs = dict(zip(words[2::2], words[3::2], strict=True))

@@ -61,17 +61,19 @@ class CaffeSGD(keras.optimizers.SGD):
         index = self._get_variable_index(variable)
         if isinstance(variable, keras.Variable):
             variable = variable.value
+        accumulator = self.momentums[index].value
         gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+        rate = tf.cast(learning_rate, variable.dtype) * self._rates[index]
+        momentum = tf.cast(self.momentum, variable.dtype)
+        # Fused kernels read and write each weight once; composed from Keras operations the same update takes
+        # several passes over memory and dominates the step of small batches. The first one adds the decay to the
+        # velocity, divided by the momentum that the second one is about to multiply it by.
         if self._decays[index]:
-            gradient += self._decays[index] * variable
-        # The fused kernel reads and writes each weight once; composed from Keras operations the same
-        # update takes several passes over memory and dominates the step of small batches.
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=accumulator.handle, alpha=rate * self._decays[index] / momentum, delta=variable
+            )
         tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=self.momentums[index].value.handle,
-            lr=tf.cast(learning_rate, variable.dtype) * self._rates[index],
-            grad=gradient,
-            momentum=tf.cast(self.momentum, variable.dtype),
+            var=variable.handle, accum=accumulator.handle, lr=rate, grad=gradient, momentum=momentum
         )
 
     def get_config(self) -> dict[str, Any]:

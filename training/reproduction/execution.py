@@ -1,12 +1,12 @@
-"""Make the runs that an edition of a table lacks, one after another, and keep each as soon as it is done."""
+"""Make the runs that an edition of a table lacks, and keep each as soon as it is done."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import csv
 import itertools
 import os
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from tfthesis.method import Spec, UserError
-from training.command_line import shown
 from training.environment import describe_environment
+from training.reproduction.commands import Commands
 from training.reproduction.edition import DATA_VARIABLE, Edition
 from training.reproduction.store import Planned, Record, ResultStore
+from training.reproduction.table import Row
 from training.request import Request
 from training.results import read_samples
 from training.run_directory import TIMINGS, RunDirectory
@@ -36,6 +37,7 @@ def fill(
     say: Say,
     train: Trainer | None = None,
     again: bool = False,
+    jobs: int = 1,
 ) -> dict[str, str]:
     """Make every run of `edition` that `store` lacks.
 
@@ -49,17 +51,25 @@ def fill(
         say: told what happens, a line at a time.
         train: makes the run directory of a request; `python -m training.run` unless given.
         again: repeat runs that the store has.
+        jobs: runs at a time.
 
     Returns:
         The reason of failure by row label.
     """
-    train = train or run_command
+    commands = Commands(jobs)
+    train = train or commands.run
     failures: dict[str, str] = {}
     wanted = [(row, planned) for row in edition.table.rows for planned in edition.planned(row)]
-    fresh: set[str] = set()
+    # Two rows may need the same run.
+    missing: dict[str, tuple[int, Row, Planned]] = {}
     for number, (row, planned) in enumerate(wanted, start=1):
-        if row.label in failures or planned.stem in fresh or (not again and store.find(planned)):
-            continue
+        if planned.stem not in missing and (again or not store.find(planned)):
+            missing[planned.stem] = number, row, planned
+    keeping = threading.Lock()
+
+    def make(number: int, row: Row, planned: Planned) -> None:
+        if row.label in failures:
+            return
         head = f"[{number}/{len(wanted)}] {row.label}, seed {planned.request.seed}"
         say(f"{head}: {planned.kind} on {planned.data}")
         try:
@@ -67,48 +77,21 @@ def fill(
         except UserError as error:
             failures[row.label] = str(error)
             say(f"{head}: not made: {error}")
-            continue
-        store.add(planned, record, samples)
-        fresh.add(planned.stem)
+            return
+        with keeping:
+            store.add(planned, record, samples)
         say(f"{head}: {record.seconds:.0f} s")
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        made = [pool.submit(make, *each) for each in missing.values()]
+        try:
+            for future in concurrent.futures.as_completed(made):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            commands.stop()
+            raise
     return failures
-
-
-def run_command(request: Request, folder: Path) -> None:
-    """Train `request` into `folder` by `python -m training.run` in a process of its own.
-
-    Each run then starts from the same state as one that is typed by hand, and gives its memory back.
-
-    Raises:
-        UserError: the command failed; its own message is passed on.
-        KeyboardInterrupt: it was interrupted.
-    """
-    start = request.method.recipe(request.preset, request.variant)
-    changed = [name for name, value in vars(request.recipe).items() if value != getattr(start, name)]
-    command = [sys.executable, "-m", "training.run", "--method", request.name, "--preset", request.preset]
-    command += ["--variant", request.variant] if request.variant else []
-    command += ["--data-dir", str(request.data_dir)] if request.data_dir else []
-    command += ["--seed", str(request.seed), "--run-dir", str(folder.absolute())]
-    for name in changed:
-        command += ["--set", f"{name}={shown(getattr(request.recipe, name))}"]
-    checkout = Path(__file__).resolve().parent.parent.parent
-    last = ""
-    process = subprocess.Popen(
-        command, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
-    )
-    try:
-        for line in process.stderr:
-            print(f"    {line.rstrip()}", file=sys.stderr, flush=True)
-            last = line.strip() or last
-        code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-    if code in (130, 143):
-        raise KeyboardInterrupt
-    if code:
-        raise UserError(f"{last.removeprefix('error: ')} (exit code {code} of training.run)")
 
 
 def _make(planned: Planned, runs_root: Path, train: Trainer, again: bool) -> tuple[Record, Mapping[str, np.ndarray]]:
