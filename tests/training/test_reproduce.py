@@ -258,24 +258,19 @@ def test_several_runs_at_a_time_give_the_same_results(make, tables, tmp_path, tr
 
 def test_a_stop_reaches_every_command(tmp_path, monkeypatch):
     """One run ends by a signal; the other, still training, is told to stop too, and nothing is started after."""
-    script = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); "
-    waiting, ending = (
-        f"{script}print('up', file=sys.stderr, flush=True); {end}" for end in ("time.sleep(60)", "sys.exit(130)")
-    )
     monkeypatch.setattr(commands, "command", lambda request, folder: [sys.executable, "-c", request])
     made = Commands(2)
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        slow = pool.submit(made.run, waiting, tmp_path)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(made.run, f"open({str(tmp_path / 'up')!r}, 'w'); import time; time.sleep(60)", tmp_path)
         with pytest.raises(KeyboardInterrupt):
-            made.run(ending, tmp_path)
-        while not made._processes:
+            made.run("raise SystemExit(130)", tmp_path)
+        while not (tmp_path / "up").exists():
             time.sleep(0.01)
-        time.sleep(0.5)
         made.stop()
         with pytest.raises(KeyboardInterrupt):
             slow.result(timeout=20)
     with pytest.raises(KeyboardInterrupt):
-        made.run(ending, tmp_path)
+        made.run("pass", tmp_path)
 
 
 def test_a_row_that_cannot_run_does_not_stop_the_others(make, tmp_path, trainer, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from training.command_line import shown
 from training.request import Request
 
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+"""Exit codes of an interrupted run, and of one that had not yet learnt to wait for a checkpoint."""
 
 
 class Commands:
@@ -59,7 +62,7 @@ class Commands:
         code = process.wait()
         with self._lock:
             self._processes.discard(process)
-        if code in (130, 143):
+        if code in STOPPED:
             raise KeyboardInterrupt
         if code:
             raise UserError(f"{last.removeprefix('error: ')} (exit code {code} of training.run)")
