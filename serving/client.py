@@ -60,10 +60,11 @@ class Hit(NamedTuple):
 
 
 class Label(NamedTuple):
-    """A class and its probability."""
+    """A class, its probability, and whether the model predicts it rather than only ranks it."""
 
     name: str
     probability: float
+    predicted: bool
 
 
 class VersionState(NamedTuple):
@@ -148,8 +149,8 @@ class Client:
         """
         inputs = {"image": _read(images), "text": list(texts)}
         answer = self.predict({name: rows for name, rows in inputs.items() if rows}, "classify", model=model)
-        rows = zip(_strings(answer["labels"]), answer["probabilities"].tolist(), strict=True)
-        return [[Label(*pair) for pair in zip(*row, strict=True)][:top] for row in rows]
+        columns = _strings(answer["labels"]), answer["probabilities"].tolist(), answer["predicted"].tolist()
+        return [[Label(*label) for label in zip(*row, strict=True)][:top] for row in zip(*columns, strict=True)]
 
     def predict(
         self,

@@ -121,7 +121,8 @@ def _answer_lines(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             if "id" in item:
                 yield f"  {rank}. {item['score']:7.4f}  {item['id']}  {item['payload']}".rstrip()
             else:
-                yield f"  {rank}. {item['probability']:7.4f}  {item['name']}"
+                mark = "  (predicted)" if item["predicted"] else ""
+                yield f"  {rank}. {item['probability']:7.4f}  {item['name']}{mark}"
 
 
 def _status_lines(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -131,6 +131,7 @@ def test_classes_are_those_of_the_model(world):
         assert len({label.name for label in labels}) == len(labels) == min(LABELS, len(classes))
         probabilities = [label.probability for label in labels]
         np.testing.assert_allclose(probabilities, np.sort(row)[::-1][: len(labels)], rtol=0, atol=1e-4)
+        assert [label.predicted for label in labels] == [probability > 0.5 for probability in probabilities]
         own = [row[classes.index(label.name)] for label in labels]
         np.testing.assert_allclose(probabilities, own, rtol=0, atol=1e-4)
 

@@ -45,7 +45,8 @@ class Searcher(tf.Module):
     def classify(self, image, text):
         rows = tf.size(image)
         labels = tf.tile(tf.constant([["cube", "ball"]]), [rows, 1])
-        return {"labels": labels, "probabilities": tf.tile(tf.constant([[0.75, 0.25]]), [rows, 1])}
+        probabilities = tf.tile(tf.constant([[0.75, 0.25]]), [rows, 1])
+        return {"labels": labels, "probabilities": probabilities, "predicted": probabilities > 0.5}
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x")])
     def double(self, x):
@@ -102,7 +103,7 @@ def test_search_by_image_takes_bytes_and_files(client, photo):
 
 
 def test_classify(client, photo):
-    assert client.classify(images=[photo], texts=["a cube"], top=1) == [[("cube", 0.75)]]
+    assert client.classify(images=[photo], texts=["a cube"], top=1) == [[("cube", 0.75, True)]]
 
 
 def test_predict_sends_lists_as_float32_and_strings_as_bytes(client):
@@ -187,7 +188,7 @@ def test_terminal_prints_json(port, photo, capsys):
     assert main(arguments) == 0
     (answer,) = json.loads(capsys.readouterr().out)
     assert answer["query"] == f"{photo} + a cube"
-    assert answer["answers"][0] == {"name": "cube", "probability": 0.75}
+    assert answer["answers"][0] == {"name": "cube", "probability": 0.75, "predicted": True}
 
 
 def test_terminal_prints_status_and_metadata(port, capsys):

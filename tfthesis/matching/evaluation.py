@@ -12,6 +12,7 @@ from tfthesis.method import Evaluation
 from tfthesis.metrics.classification import (
     average_precisions,
     confusion_matrix,
+    labels_in_top_k,
     top_1_multi_label_hits,
     top_k_hits,
 )
@@ -47,9 +48,10 @@ def evaluate_classification(model: keras.Model, arrays: Any, classes: tuple[str,
         multi_label: mean average precision selects; else top-1 accuracy.
 
     Returns:
-        Scalars `top1`, `top5` (single label) or `top1` (the best-scored class is one of the labels) and
-        `mean_ap`; `label_score` is the one that selects. Tables `per_class` and, for single labels, the
-        confusion matrix; samples `correct`, one an item.
+        Scalars `top1`, `top5` and `mean_ap`; `label_score` is the one that selects. With several labels an
+        image `top1` says how often the best-scored class is one of them and `top5` which share of them is
+        among the five best, and `precision` and `recall` are those of all labels predicted above one half.
+        Tables `per_class` and, for single labels, the confusion matrix; samples `correct`, one an item.
     """
     logits = pair_logits(model, arrays)
     if multi_label:
@@ -85,7 +87,15 @@ def _multi_label(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...
         }
         for c, name in enumerate(classes)
     ]
-    scalars = {"top1": float(100 * hits.mean()), "mean_ap": mean, "label_score": mean}
+    shares = labels_in_top_k(labels, logits, 5)
+    scalars = {
+        "top1": float(100 * hits.mean()),
+        "top5": float(100 * np.nanmean(shares)) if count.any() else 0.0,
+        "precision": float(100 * right.sum() / max(found.sum(), 1)),
+        "recall": float(100 * right.sum() / max(count.sum(), 1)),
+        "mean_ap": mean,
+        "label_score": mean,
+    }
     protocol = "mean average precision over the classes that occur; a label is predicted above one half"
     return Evaluation(protocol, scalars, mean, tables={"per_class": rows}, samples={"correct": hits})
 

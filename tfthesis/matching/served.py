@@ -42,7 +42,8 @@ def matching_signatures(
     has an encoder; `encode_image_features` and `encode_text_features` take the encoders' outputs.
     `search_by_text` answers with images, `search_by_image` with captions, both `RESULTS` at most, best
     first; with `_features` they take features. `classify` takes what the classifier sees and answers
-    with the `LABELS` surest classes and their probabilities.
+    with the `LABELS` surest classes, their probabilities, and which of them the inference rule of section
+    7.3 predicts: the surest one, or, where an example may have several labels, those above one half.
     """
     raw = {name: _raw_input(name, encoders[name]) for name in MODALITIES if name in encoders}
     features = {name: _feature_input(name, spec.inputs[name][0]) for name in MODALITIES}
@@ -115,7 +116,9 @@ def _classify(model: keras.Model, spec: Spec, sources: Mapping[str, _Input]) -> 
         logits = model({source.name: source.features(inputs[source.name]) for source in used}, training=False)["logits"]
         probability = tf.sigmoid(logits) if spec.multi_label else tf.nn.softmax(logits)
         best = tf.math.top_k(probability, count)
-        return {"labels": tf.gather(classes, best.indices), "probabilities": best.values}
+        first = tf.broadcast_to(tf.range(count) == 0, tf.shape(best.values))
+        predicted = best.values > 0.5 if spec.multi_label else first
+        return {"labels": tf.gather(classes, best.indices), "probabilities": best.values, "predicted": predicted}
 
     return Signature(
         classify,

@@ -20,6 +20,18 @@ def top_1_multi_label_hits(labels: np.ndarray, scores: np.ndarray) -> np.ndarray
     return np.asarray(labels)[np.arange(len(labels)), np.argmax(scores, axis=1)] > 0
 
 
+def labels_in_top_k(labels: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    """Return `[N]`: the share of each example's labels (0/1 `[N, C]`) among its k best-scored classes.
+
+    Of an example with more than k labels, k found are all; one without labels has NaN.
+    """
+    labels = np.asarray(labels) > 0
+    best = np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k]
+    wanted = np.minimum(labels.sum(axis=1), k)
+    found = np.take_along_axis(labels, best, axis=1).sum(axis=1)
+    return np.divide(found, wanted, out=np.full(len(labels), np.nan), where=wanted > 0)
+
+
 def average_precisions(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the average precision of each class `[C]`, NaN for classes without a positive.
 
