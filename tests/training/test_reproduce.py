@@ -318,6 +318,19 @@ def test_again_repeats_each_run_once(make, trainer, tmp_path):
     assert len(folders) == 2 and folders[1] == f"{folders[0]}-2"
 
 
+def test_a_row_may_take_another_recipe_for_each_seed(make, tables, trainer, tmp_path):
+    """Such as the fold of a cross-validation; a baseline without a seed then differs by it too."""
+    text = TABLE.replace("overrides = { skill = 0.8 }", 'overrides = { skill = 0.8, dataset = "fold-{seed}" }')
+    (tables / "toys.toml").write_text(text, encoding="utf-8")
+    make("--table", "toys")
+    found = outcome(tables, tmp_path, "toys")
+    assert [record.recipe["dataset"] for record in found.rows[1].records.values()] == [f"fold-{k}" for k in range(4)]
+    (tables / "toys.toml").write_text(text.replace('label = "strong"', 'label = "strong"\nkind = "ridge"', 1))
+    row = load_table("toys", tables).row("strong")
+    planned = Edition(load_table("toys", tables), "quick").planned(row)
+    assert row.varies and [each.data for each in planned] == [f"fold-{k}" for k in range(4)]
+
+
 def test_a_sweep_is_drawn_and_its_peak_judged(make, tables, tmp_path):
     assert make("--table", "skill") == 0
     found = outcome(tables, tmp_path, "skill")

@@ -19,6 +19,7 @@ from tfthesis.method import UserError, closest
 if TYPE_CHECKING:
     from tfthesis.data.images import ImageSource
 
+FOLD = "fold"
 # The end of a file is read for its fingerprint: coded pixels differ there whenever the pictures do.
 _TAIL_BYTES = 512
 
@@ -177,7 +178,8 @@ def open_image_text(name: str, directory: Path | str | None = None, **options: A
     Args:
         name: one of `dataset_names()`.
         directory: where it lies, in its own published layout; not needed for drawn scenes.
-        options: keyword arguments of the reader's `open_dataset`.
+        options: keyword arguments of the reader's `open_dataset`; for every reader also `fold`, such as "0/5",
+            which divides `train` and `val` anew (see `tfthesis.data.folds.take_fold`).
 
     Raises:
         UserError: unknown name or option, or files that are missing or do not fit.
@@ -188,12 +190,18 @@ def open_image_text(name: str, directory: Path | str | None = None, **options: A
     reader = readers[name]
     known = list(inspect.signature(reader.open_dataset).parameters)[2:]
     for option in options:
-        if option not in known:
-            raise closest(option, known, f"option of dataset {name!r}")
+        if option not in (*known, FOLD):
+            raise closest(option, [*known, FOLD], f"option of dataset {name!r}")
+    fold = options.pop(FOLD, None)
     folder = None if directory is None else Path(directory)
     if folder is not None and not folder.is_dir():
         raise UserError(f"dataset {name!r}: no folder {folder}; expected {reader.DATASETS[name]}")
-    return reader.open_dataset(name, folder, **options)
+    dataset = reader.open_dataset(name, folder, **options)
+    if fold is None:
+        return dataset
+    from tfthesis.data.folds import take_fold
+
+    return take_fold(dataset, fold)
 
 
 def required(directory: Path | None, name: str, layout: str) -> Path:

@@ -32,8 +32,7 @@ class RowResult:
         found = self.values.get(scalar)
         if not found:
             return None
-        deterministic = next(iter(self.records.values())).kind != "run"
-        return summarize(list(found.values())[:1] if deterministic else list(found.values()))
+        return summarize(list(found.values()) if self.row.varies else list(found.values())[:1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _records(edition: Edition, row: Row, store: ResultStore) -> dict[int, Record
         record = store.find(planned)
         if record is not None:
             # A result that no seed enters stands for every seed.
-            records.update(dict.fromkeys(edition.seeds if planned.deterministic else [planned.request.seed], record))
+            records.update(dict.fromkeys([planned.request.seed] if row.varies else edition.seeds, record))
     return records
 
 
@@ -180,7 +179,7 @@ def _comparison(
     pairs = [(left.records[seed], right.records[seed]) for seed in seeds]
     if any(a.fingerprint != b.fingerprint for a, b in pairs):
         return f"{names} were run on different data"
-    if all(a.kind != "run" and b.kind != "run" for a, b in pairs):
+    if not left.row.varies and not right.row.varies:
         seeds, pairs = seeds[:1], pairs[:1]
     return compare(
         [left.values[column.scalar][seed] for seed in seeds],

@@ -68,36 +68,28 @@ class Edition:
         return f"python -m training.reproduce {shlex.join(words)}"
 
     def planned(self, row: Row) -> list[Planned]:
-        """Return the runs of `row`: one a seed, or a single one where no seed matters.
+        """Return the runs of `row`: one for each seed, or a single one where no seed matters.
 
         Raises:
             UserError: a change does not fit the recipe.
         """
-        recipe = self._recipe(row)
-        folder = self._folder(row)
-        seeds = self.seeds if row.kind == "run" else self.seeds[:1]
-        label = self._label(recipe, Path(row.folder) if row.folder else folder)
-        preset = row.preset or self.scale
-        return [
-            Planned(
-                row.kind,
-                Request.create(
-                    self.table.method, preset, row.variant, dataclasses.asdict(recipe), data_dir=folder, seed=seed
-                ),
-                label if row.kind != "count" else "none",
-                self._settings(row),
-            )
-            for seed in seeds
-        ]
+        return [self._planned(row, seed) for seed in (self.seeds if row.varies else self.seeds[:1])]
 
-    def _recipe(self, row: Row) -> Recipe:
+    def _planned(self, row: Row, seed: int) -> Planned:
+        recipe, folder, preset = self._recipe(row, seed), self._folder(row), row.preset or self.scale
+        fields = dataclasses.asdict(recipe)
+        request = Request.create(self.table.method, preset, row.variant, fields, data_dir=folder, seed=seed)
+        label = self._label(recipe, Path(row.folder) if row.folder else folder)
+        return Planned(row.kind, request, label if row.kind != "count" else "none", self._settings(row))
+
+    def _recipe(self, row: Row, seed: int = 0) -> Recipe:
         changes: dict[str, Any] = {}
         if self.changes:
-            changes = overrides(self.table.recipe(row, self.scale), self.changes)
+            changes = overrides(self.table.recipe(row, self.scale, seed=seed), self.changes)
         dataset = row.data or self.data
         if dataset:
             changes["dataset"] = dataset
-        return self.table.recipe(row, self.scale, changes)
+        return self.table.recipe(row, self.scale, changes, seed)
 
     def _folder(self, row: Row) -> Path | None:
         """Return the folder of the row's data; tables that fix it look below `--data-dir` or TFTHESIS_DATA."""

@@ -57,7 +57,7 @@ class Row:
         kind: "run" trains and evaluates; "ridge" is the closed-form ridge map on the same features;
             "count" builds the model and counts weights.
         preset: preset instead of the edition's scale.
-        variant, overrides: the recipe.
+        variant, overrides: the recipe. `{seed}` in a string stands for the seed of the run, such as a fold's number.
         data: dataset that this row fixes, if any.
         folder: where `data` lies below `--data-dir`.
         spec: for kind "count": `inputs` (widths by name), `classes` (their number), `multi_label`.
@@ -74,6 +74,15 @@ class Row:
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     series: str = ""
     x: float | None = None
+
+    @property
+    def varies(self) -> bool:
+        """Whether a seed enters the result."""
+        return self.kind == "run" or self.settled(0) != self.settled(1)
+
+    def settled(self, seed: int) -> dict[str, Any]:
+        """Return the overrides of the run of `seed`."""
+        return {name: _settled(value, seed) for name, value in self.overrides.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +139,13 @@ class Table:
         """Return the column of `scalar`."""
         return next(column for column in self.columns if column.scalar == scalar)
 
-    def recipe(self, row: Row, scale: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-        """Return the recipe of `row` at `scale`; `changes` apply to every row."""
+    def recipe(self, row: Row, scale: str, changes: Mapping[str, Any] | None = None, seed: int = 0) -> Recipe:
+        """Return the recipe of `row` at `scale` for the run of `seed`; `changes` apply to every row."""
         method = load_method(self.method)
-        return method.recipe(row.preset or scale, row.variant, **{**row.overrides, **(changes or {})})
+        return method.recipe(row.preset or scale, row.variant, **{**row.settled(seed), **(changes or {})})
+
+
+def _settled(value: Any, seed: int) -> Any:
+    if isinstance(value, str):
+        return value.replace("{seed}", str(seed))
+    return tuple(_settled(item, seed) for item in value) if isinstance(value, list | tuple) else value
