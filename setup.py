@@ -40,7 +40,6 @@ setup(
         "scipy",
         "tensorboard",
         "tqdm",
-        "tyro",
     ],
     extras_require={
         "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}"],

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import json
 import os
 import tempfile
 import time
@@ -31,7 +30,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.export.saved_model import package_versions, write_saved_model
+from benchmarks.kept import add_json_option, keep
+from tfthesis.export.saved_model import write_saved_model
 from tfthesis.export.session import open_session
 from tfthesis.method import Gallery, Served, Signature
 from tfthesis.retrieval.exact import ExactNeighbours
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "neighbours.json")
+    add_json_option(parser, "neighbours")
     arguments = parser.parse_args()
     rows = {}
     for name, draw in (("embeddings", embeddings), ("uniform", uniform)):
@@ -139,9 +139,7 @@ def main() -> None:
             rows[name] = compare(vectors, queries, Path(folder))
     print(f"{arguments.items} items of width {arguments.width}, {os.cpu_count()} cores")
     print(table(rows))
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    result = {"cores": os.cpu_count(), "versions": package_versions(), "rows": rows}
-    arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    keep(arguments.json, rows)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
+from benchmarks.kept import add_json_option, keep
 from serving.codec import decode, encode
 from serving.servable import Limits, Servable
 
@@ -116,20 +117,22 @@ def repeat(function: Callable[[], object], seconds: float) -> np.ndarray:
     return np.array(times[len(times) // 10 :])
 
 
-def show(name: str, times: np.ndarray, rate: float) -> None:
-    """Print a row of the table."""
+def row_of(name: str, times: np.ndarray, rate: float) -> dict[str, str | float]:
+    """Print a row of the table and return it."""
     p50, p99 = np.percentile(times, [50, 99]) * 1e3
     print(f"{name:34} {rate:9.0f} {p50:9.3f} {p99:9.3f}", flush=True)
+    return {"what": name, "a_second": round(rate, 1), "p50_ms": round(p50, 4), "p99_ms": round(p99, 4)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure, print a table, and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--seconds", type=float, default=3.0)
+    add_json_option(parser, "serve")
     arguments = parser.parse_args(argv)
     request = make_request()
-    answer = np.zeros((1, WIDTHS[-1]), np.float32)
+    answer, rows = np.zeros((1, WIDTHS[-1]), np.float32), []
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder, "mlp", "1"))
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
@@ -137,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with served(Path(folder)) as address:
             for clients in arguments.clients:
                 times = ask(address, request.SerializeToString(), clients, arguments.seconds)
-                show(f"server, {clients} clients", times, len(times) / arguments.seconds)
+                rows.append(row_of(f"server, {clients} clients", times, len(times) / arguments.seconds))
         servable = Servable("mlp", 1, Path(folder, "mlp", "1"), Limits(2**27))
         calls = {
             "in this process": lambda: servable.predict(request),
@@ -147,7 +150,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         }
         for name, call in calls.items():
             times = repeat(call, arguments.seconds / 3)
-            show(name, times, 1 / times.mean())
+            rows.append(row_of(name, times, 1 / times.mean()))
+    keep(arguments.json, rows)
 
 
 if __name__ == "__main__":

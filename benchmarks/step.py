@@ -11,18 +11,17 @@ to the library's kernels for these shapes. PyTorch is the extra `bench`; without
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.kept import add_json_option, keep
 from benchmarks.steps import bare, ours, products, pytorch
 
 IMAGE, TEXT, CLASSES = 2048, 300, 20
@@ -105,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[128, 1500])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "step.json")
+    add_json_option(parser, "step")
     arguments = parser.parse_args()
     rows = [row for size in arguments.batches for row in measure(size, arguments.repeats)]
     print(f"{'batch':>6} {'implementation':26} {'ms':>8} {'GEMM GFLOP/s':>13} {'of floor':>9} {'ours/this':>9}  range")
@@ -117,8 +116,7 @@ def main() -> None:
         )
     if not pytorch.AVAILABLE:
         print('PyTorch is not installed (pip install -e ".[bench]"): its rows are left out.')
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
+    keep(arguments.json, rows)
 
 
 if __name__ == "__main__":

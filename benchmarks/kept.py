@@ -1,0 +1,30 @@
+"""What a benchmark measured, kept as JSON together with what it was measured on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from training.environment import describe_environment
+from training.files import replacing
+
+FOLDER = Path(__file__).parent / "results"
+MACHINE = ("processor", "cores", "memory_gib", "devices", "python", "packages", "commit")
+
+
+def add_json_option(parser: argparse.ArgumentParser, name: str) -> None:
+    """Give a benchmark the option `--json`, by default `benchmarks/results/NAME.json`."""
+    path = FOLDER / f"{name}.json"
+    help = f"where to keep the figures (benchmarks/results/{name}.json)"
+    parser.add_argument("--json", type=Path, default=path, metavar="FILE", help=help)
+
+
+def keep(path: Path, rows: Any) -> None:
+    """Write `rows` and a description of the machine to `path`, whole or not at all."""
+    environment = describe_environment()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        kept = {"machine": {name: environment[name] for name in MACHINE}, "rows": rows}
+        file.write((json.dumps(kept, indent=1) + "\n").encode())
