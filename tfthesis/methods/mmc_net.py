@@ -108,8 +108,7 @@ class MMCNetRecipe(Recipe):
         0.02, "lambda 3, learning rate of stage three", source="Algorithm 3 (below lambda 2); value: our choice"
     )
     momentum: float = setting(0.9, "of SGD", source="section 7.4.1")
-    weight_decay: float = setting(0.0005, "L2 decay of the branches' kernels", source="section 7.4.1")
-    classifier_decay: float = setting(0.0005, "L2 decay of the classifier's kernel", source="section 7.4.1")
+    weight_decay: float = setting(0.0005, "L2 decay of the kernels", source="section 7.4.1")
     plateau_monitor: str = setting(
         "loss", "training loss whose plateau divides the learning rate", source="section 7.4.1 (which loss: our choice)"
     )
@@ -280,11 +279,9 @@ def compile(model: keras.Model, recipe: MMCNetRecipe, stage: Stage) -> None:
     optimizer = optimizers.CaffeSGD(
         stage.learning_rate,
         momentum=recipe.momentum,
-        decay=1.0,
+        decay=recipe.weight_decay,
         rate_multipliers={"fusion/": recipe.fusion_rate},
-        # BatchNorm undoes the scale of the branches' kernels, whose decay steers how fast they turn. Nothing rescales
-        # the classifier's logits, which the same decay would keep near zero.
-        decay_multipliers={"classifier_": recipe.classifier_decay, "kernel": recipe.weight_decay, "": 0.0},
+        decay_multipliers={"kernel": 1.0, "": 0.0},
     )
     objective = losses.MatchingAndClassification(
         stage.loss_weights, margin=recipe.margin, alpha=recipe.alpha, negatives=recipe.negatives
