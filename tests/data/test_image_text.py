@@ -50,6 +50,10 @@ def test_fingerprint_depends_on_everything_but_the_folder(tmp_path):
     assert files("two").fingerprint() == first.fingerprint()
     assert files("two", b"picturf" * 100).fingerprint() != first.fingerprint()
     assert files("two", b"picture" * 101).fingerprint() != first.fingerprint()
+    large = b"picture" * 100_000
+    changed = bytearray(large)
+    changed[300_000:400_000] = bytes(100_000)
+    assert files("two", large).fingerprint() != files("two", bytes(changed)).fingerprint()
     kinds = [
         dataset(),
         dataset(name="other"),

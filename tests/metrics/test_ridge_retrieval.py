@@ -40,9 +40,12 @@ def test_finds_the_pairs_of_a_linear_map_wherever_its_origin_lies():
 
 
 def test_the_test_split_does_not_choose_the_strength():
-    first = ridge_retrieval(pairs(0), pairs(1), pairs(2))
-    second = ridge_retrieval(pairs(0), pairs(1), pairs(3))
-    assert first.strength == second.strength
+    first, second = pairs(1), pairs(2)
+    chosen = {
+        val: [ridge_retrieval(pairs(0), split, test).strength for test in (first, second)]
+        for val, split in (("first", first), ("second", second))
+    }
+    assert chosen["first"][0] == chosen["first"][1] != chosen["second"][0] == chosen["second"][1]
 
 
 def test_flickr8k_reaches_the_known_recalls(real_data):

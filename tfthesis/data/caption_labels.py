@@ -4,17 +4,17 @@ Proposed in Liu 2018, section 9.2: "automatically construct a dictionary by pars
 descriptions. Then we can label each image with its key words derived from the dictionary."
 
 A classifier that is shown a caption would find the caption's own words in its labels, so a caption's label
-vector is made from the OTHER captions of its image. The dictionary is a pure function of the training
-captions; `check_word_list` refuses one that is not.
+vector is made from the OTHER captions of its image. The dictionary is made from the training captions, or it
+is a list of one's own, which may hold no word that only other captions have.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -29,17 +29,12 @@ class WordList:
     """A dictionary of label words.
 
     Attributes:
-        words: the most frequent first, equal ones in alphabetical order.
-        images: number of training images with a caption that has the word, at least `min_images`.
-        max_words, min_images: what the list was made with.
-        fingerprint: SHA-256 of the captions it was made from.
+        words: each one once.
+        images: number of training images with a caption that has the word, at least one.
     """
 
     words: tuple[str, ...]
     images: tuple[int, ...]
-    max_words: int
-    min_images: int
-    fingerprint: str
 
 
 def content_words(caption: str) -> set[str]:
@@ -60,62 +55,72 @@ def build_word_list(training: Sequence[ImageTextItem], max_words: int, min_image
     Raises:
         UserError: no word is mentioned often enough.
     """
-    counts: collections.Counter[str] = collections.Counter()
-    for item in training:
-        counts.update(set().union(*map(content_words, item.captions)))
+    counts = _image_counts(training)
     ranked = sorted(
         ((word, count) for word, count in counts.items() if count >= min_images), key=lambda x: (-x[1], x[0])
     )
     ranked = ranked[:max_words]
     if not ranked:
         raise UserError(f"caption labels: no content word occurs with {min_images} of the {len(training)} images")
-    return WordList(
-        words=tuple(word for word, _ in ranked),
-        images=tuple(count for _, count in ranked),
-        max_words=max_words,
-        min_images=min_images,
-        fingerprint=_fingerprint(training),
-    )
+    return WordList(words=tuple(word for word, _ in ranked), images=tuple(count for _, count in ranked))
 
 
-def _fingerprint(items: Sequence[ImageTextItem]) -> str:
-    digest = hashlib.sha256()
+def _image_counts(items: Sequence[ImageTextItem]) -> collections.Counter[str]:
+    """Return how many images have a caption with the word, for each content word."""
+    counts: collections.Counter[str] = collections.Counter()
     for item in items:
-        digest.update("\0".join([item.id, *item.captions, "\n"]).encode())
-    return digest.hexdigest()
+        counts.update(set().union(*map(content_words, item.captions)))
+    return counts
 
 
-def check_word_list(
-    words: WordList, training: Sequence[ImageTextItem], held_out: Mapping[str, Sequence[ImageTextItem]]
-) -> None:
-    """Refuse a word list that knows more than the training captions.
+def read_words(path: Path) -> tuple[str, ...]:
+    """Return the words of a UTF-8 text file with one a line.
+
+    Raises:
+        UserError: the file is missing or empty, or a line is no content word or comes twice; names file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"word list {path}: {error}") from error
+    words: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        word = line.strip().lower()
+        if content_words(word) != {word}:
+            raise UserError(f"word list {path}, line {number}: expected one word that is no stop word, got {line!r}")
+        if word in words:
+            raise UserError(f"word list {path}, line {number}: {word!r} stands twice")
+        words.append(word)
+    if not words:
+        raise UserError(f"word list {path} is empty")
+    return tuple(words)
+
+
+def given_word_list(
+    words: Sequence[str], training: Sequence[ImageTextItem], held_out: Mapping[str, Sequence[ImageTextItem]]
+) -> WordList:
+    """Return a list of one's own, counted on the training captions.
 
     Args:
         words: the list in question.
-        training: the items it must have been made from.
+        training: the items of the training split.
         held_out: the items of the other splits by name.
 
     Raises:
-        UserError: other captions entered the list, or a held-out image is a training image too.
+        UserError: no training caption has a word; says so where captions of another split do.
     """
-    trained = {item.id for item in training}
-    for split, items in held_out.items():
-        shared = next((item.id for item in items if item.id in trained), None)
-        if shared is not None:
-            raise UserError(f"caption labels: image {shared!r} of split {split!r} is a training image too")
-    expected = build_word_list(training, words.max_words, words.min_images)
-    if expected == words:
-        return
-    for split, items in held_out.items():
-        if words.fingerprint in (_fingerprint(items), _fingerprint([*training, *items])):
-            raise UserError(
-                f"caption labels: captions of split {split!r} entered the word list; use training captions only"
-            )
-    strange = [word for word in words.words if word not in expected.words][:5]
-    raise UserError(
-        "caption labels: the word list was not made from these training captions alone"
-        f"{f' (it has {strange})' if strange else ''}; build it again from split 'train'"
-    )
+    counts = _image_counts(training)
+    unknown = [word for word in words if not counts[word]]
+    if unknown:
+        for split, items in held_out.items():
+            leaked = sorted(set(unknown) & set(_image_counts(items)))
+            if leaked:
+                raise UserError(
+                    f"caption labels: captions of split {split!r} entered the word list: no training caption has "
+                    f"{leaked[:5]}; use training captions only"
+                )
+        raise UserError(f"caption labels: no training caption has the words {unknown[:5]} of the word list")
+    return WordList(tuple(words), tuple(counts[word] for word in words))
 
 
 def caption_labels(items: Sequence[ImageTextItem], words: Sequence[str]) -> np.ndarray:

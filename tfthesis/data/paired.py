@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.data.caption_labels import WordList, build_word_list, caption_labels, check_word_list
+from tfthesis.data.caption_labels import WordList, build_word_list, caption_labels, given_word_list
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem
 from tfthesis.data.images import read_image
 from tfthesis.method import Spec, UserError, closest
@@ -56,7 +56,8 @@ class PairedData:
         image_encoder, text_encoder: `tfthesis.encoders` encoders, or None.
         labels: "given" (the dataset's), "caption_words" (see `caption_labels`), or "none".
         max_words: length of the dictionary for "caption_words".
-        word_list: a dictionary made before; checked against the training captions. None builds it.
+        words: a dictionary of one's own for "caption_words"; the training captions must have its words. None makes
+            one of the words that most training images mention.
         cache: folder for features; None takes the default one.
         progress: called with (done, in all) while features are computed.
 
@@ -72,7 +73,7 @@ class PairedData:
         *,
         labels: str = "given",
         max_words: int = 256,
-        word_list: WordList | None = None,
+        words: Sequence[str] | None = None,
         cache: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ):
@@ -82,7 +83,7 @@ class PairedData:
             raise UserError(f"{dataset.name} has no labels: use labels 'caption_words' or 'none'")
         self.dataset, self.labels, self.cache, self.progress = dataset, labels, cache, progress
         self.encoders = {"image": image_encoder, "text": text_encoder}
-        self.words = self._words(max_words, word_list) if labels == "caption_words" else None
+        self.words = self._words(max_words, words) if labels == "caption_words" else None
         self._opened: dict[str, _Split] = {}
         self.spec = Spec(
             inputs={modality: (self._width(modality),) for modality in MODALITIES},
@@ -92,12 +93,12 @@ class PairedData:
             dataset={"name": dataset.name, "fingerprint": dataset.fingerprint(), "counts": dataset.counts()},
         )
 
-    def _words(self, max_words: int, word_list: WordList | None) -> WordList:
+    def _words(self, max_words: int, words: Sequence[str] | None) -> WordList:
         training = self.dataset.items("train")
-        words = word_list or build_word_list(training, max_words)
+        if words is None:
+            return build_word_list(training, max_words)
         held_out = {split: items for split, items in self.dataset.splits.items() if split != "train"}
-        check_word_list(words, training, held_out)
-        return words
+        return given_word_list(words, training, held_out)
 
     def _classes(self) -> tuple[str, ...]:
         if self.words is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfthesis.data.caption_labels import read_words
 from tfthesis.data.image_text import open_image_text
 from tfthesis.data.paired import PairedData
 from tfthesis.encoders import open_encoder
@@ -25,6 +26,7 @@ def open_pairs(
     text_encoder: tuple[str, str],
     labels: str,
     max_words: int,
+    word_list: str = "",
     options: Mapping[str, Any],
 ) -> PairedData:
     """Open an image-text dataset as pairs of features.
@@ -34,13 +36,22 @@ def open_pairs(
         image_encoder, text_encoder: an encoder's name and its weights, empty for its default ones; or
             `precomputed` for features that the dataset brings along.
         labels, max_words: see `tfthesis.data.paired.PairedData`.
+        word_list: file with a word a line for `caption_words`; empty takes the most frequent words.
         options: of the dataset's reader.
 
     Raises:
         UserError: anything named is unknown or missing.
     """
+    if image_encoder[0] == PRECOMPUTED and image_encoder[1]:
+        raise UserError(
+            f"image_weights: precomputed features take no weights, got {image_encoder[1]!r}; leave it empty"
+        )
+    if word_list and labels != "caption_words":
+        raise UserError(f"word_list: labels {labels!r} take no dictionary, got {word_list!r}; leave it empty")
     encoders = [_open(*image_encoder, "image"), _open(*text_encoder, "text")]
-    return PairedData(open_image_text(name, directory, **options), *encoders, labels=labels, max_words=max_words)
+    words = read_words(Path(word_list)) if word_list else None
+    dataset = open_image_text(name, directory, **options)
+    return PairedData(dataset, *encoders, labels=labels, max_words=max_words, words=words)
 
 
 def reader_options(assignments: Sequence[str]) -> dict[str, Any]:

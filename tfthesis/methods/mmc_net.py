@@ -66,6 +66,7 @@ class MMCNetRecipe(Recipe):
         source="section 7.2.3; caption_words: chapter 9",
     )
     caption_words: int = setting(80, "size of the dictionary of caption_words", unit="words")
+    word_list: str = setting("", "file with a dictionary of one's own for caption_words, a word a line")
 
     widths: tuple[int, int, int, int] = setting(
         (2048, 512, 512, 512), "channels of FC1 to FC4 in both branches", unit="units", source="section 7.2.2"
@@ -125,7 +126,10 @@ def data(recipe: MMCNetRecipe, name: str, directory: Path | None) -> PairedData:
     """Open an image-text dataset with the recipe's encoders; see `tfthesis.matching.data.open_pairs`."""
     options: dict[str, Any] = pairs.reader_options(recipe.reader)
     if name == "scenes":
-        options |= {"images": recipe.scene_images, "labels": recipe.scene_labels}
+        drawn = {"images": recipe.scene_images, "labels": recipe.scene_labels}
+        if twice := sorted(options.keys() & drawn):
+            raise UserError(f"recipe field 'reader': {twice[0]!r} of scenes is the recipe field 'scene_{twice[0]}'")
+        options |= drawn
     elif recipe.text_encoder == "precomputed" and recipe.text_weights:
         options |= {"text": recipe.text_weights}
     return pairs.open_pairs(
@@ -135,6 +139,7 @@ def data(recipe: MMCNetRecipe, name: str, directory: Path | None) -> PairedData:
         text_encoder=(recipe.text_encoder, recipe.text_weights),
         labels=recipe.labels if recipe.classification else "none",
         max_words=recipe.caption_words,
+        word_list=recipe.word_list if recipe.classification else "",
         options=options,
     )
 
