@@ -217,7 +217,7 @@ def test_caption_words_label_by_the_other_captions():
 def test_a_word_list_from_test_captions_is_refused():
     dataset = scenes(images=(2, 1, 20))
     leaked = build_word_list([*dataset.items("train"), *dataset.items("test")], 20).words
-    with pytest.raises(UserError, match="split 'test' entered the word list"):
+    with pytest.raises(UserError, match="captions of split '(val|test)' entered the word list"):
         paired(dataset, labels="caption_words", words=leaked)
     own = build_word_list(dataset.items("train"), 20, min_images=1).words[::-1]
     assert paired(dataset, labels="caption_words", words=own).spec.classes == own
