@@ -1,4 +1,4 @@
-"""Rows of the tables that are not trained: a closed-form ridge map, and counts of weights."""
+"""Rows of the tables that are no runs: a closed-form ridge map, a bag of words, and counts of weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from training.request import Request
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,34 @@ def evaluate_ridge(request: Request, strengths: Sequence[float]) -> Baseline:
     samples = {"i2t_rank": found.image_ranks, "t2i_rank": found.text_ranks, OWNER: splits[-1].owner}
     protocol = f"R@K, several captions an image, best caption counts; strength {found.strength:.3g}, chosen on val"
     return Baseline(data.spec, Evaluation(protocol, scalars, scalars["r_sum"], samples=samples))
+
+
+def evaluate_bag_of_words(request: Request, strengths: Sequence[float]) -> Baseline:
+    """Classify captions by the counts of their words, and measure as the methods do.
+
+    Args:
+        request: names the data and its labels.
+        strengths: see `tfthesis.metrics.bag_of_words.bag_of_words`.
+
+    Raises:
+        UserError: the dataset is missing, or has no captions or no labels.
+    """
+    from tfthesis.matching.evaluation import evaluate_logits
+    from tfthesis.metrics.bag_of_words import bag_of_words
+
+    data = request.open_data()
+    if not hasattr(data, "arrays") or not data.spec.classes:
+        raise UserError(f"the bag of words needs captions with labels; {request.short_name} opens other data")
+    classes, several = data.spec.classes, data.spec.multi_label
+    splits = [data.arrays(split) for split in ("train", "val", "test")]
+
+    def score(labels: np.ndarray, logits: np.ndarray) -> float:
+        return evaluate_logits(logits, labels, classes, several).selection
+
+    found = bag_of_words(*splits, classes=len(classes), score=score, strengths=strengths)
+    evaluation = evaluate_logits(found.logits, splits[-1].label, classes, several)
+    evaluation.protocol += f"; strength {found.strength:.3g}, chosen on val"
+    return Baseline(data.spec, evaluation)
 
 
 def count_weights(request: Request, shapes: Mapping[str, Any], counted: Mapping[str, Mapping[str, Any]]) -> Baseline:

@@ -70,8 +70,9 @@ def generated(root: Path) -> dict[Path, str]:
         UserError: a marker or a page of results names a table or an option that does not exist.
     """
     store = ResultStore(root / "results")
-    outcomes = editions(store)
     docs = root / "docs"
+    marked = [path for path in [root / "README.md", *sorted(docs.glob("*.md"))] if path.exists()]
+    outcomes = editions(store, [made for path in marked for made in _marked(path, root, store)])
     texts = {
         store.root / "tables" / f"{outcome.edition.name}{ending}": text
         for outcome in outcomes
@@ -85,19 +86,24 @@ def generated(root: Path) -> dict[Path, str]:
         images = os.path.relpath(store.root / "tables", path.parent) + "/"
         texts[path] = GENERATED + method_page(name, method, [markdown(o, "###", images) for o in ours])
     texts[docs / "results.md"] = GENERATED + overview(outcomes, os.path.relpath(store.root / "tables", docs))
-    for path in [root / "README.md", *sorted(docs.glob("*.md"))]:
-        if path not in texts and path.exists():
+    for path in marked:
+        if path not in texts:
             texts[path] = with_results(path, root, store)
     return texts
 
 
-def editions(store: ResultStore) -> list[Outcome]:
+def editions(store: ResultStore, shown: Sequence[Outcome] = ()) -> list[Outcome]:
     """Return the outcome of every edition in `results/tables`, in the order of the tables.
+
+    Args:
+        store: of the results.
+        shown: what other pages show; an edition among them that has runs gets its page too.
 
     Raises:
         UserError: the first line of a page is not the command that made it.
     """
-    found = []
+    pages = {path.stem for path in (store.root / "tables").glob("*.md")}
+    found = [outcome for outcome in shown if outcome.columns and outcome.edition.name not in pages]
     for path in (store.root / "tables").glob("*.md"):
         command = COMMAND.match(path.read_text(encoding="utf-8"))
         if not command:
@@ -119,14 +125,22 @@ def with_results(path: Path, root: Path, store: ResultStore) -> str:
     """
     images = os.path.relpath(store.root / "tables", path.parent) + "/"
 
-    def made(block: re.Match[str]) -> str:
+    outcomes = iter(_marked(path, root, store))
+    return BLOCK.sub(
+        lambda block: f"{block[1]}\n{markdown(next(outcomes), '###', images)}\n{block[3]}",
+        path.read_text(encoding="utf-8"),
+    )
+
+
+def _marked(path: Path, root: Path, store: ResultStore) -> list[Outcome]:
+    """Return the outcome of each marker of a page."""
+    found = []
+    for block in BLOCK.finditer(path.read_text(encoding="utf-8")):
         try:
-            outcome = _outcome(block["options"], store)
+            found.append(_outcome(block["options"], store))
         except UserError as error:
             raise UserError(f"{path.relative_to(root)}: results: {block['options']}: {error}") from error
-        return f"{block[1]}\n{markdown(outcome, '###', images)}\n{block[3]}"
-
-    return BLOCK.sub(made, path.read_text(encoding="utf-8"))
+    return found
 
 
 def overview(outcomes: Sequence[Outcome], folder: str) -> str:

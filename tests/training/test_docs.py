@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,15 @@ def test_the_overview_counts_verdicts(checkout):
     lines = (checkout / "docs" / "results.md").read_text().splitlines()
     assert "| toys | Toys | [quick-dots](../results/tables/toys-quick-dots.md) | 1 | 0 | 0 |" in lines
     assert "| others | Toys | not run yet | | | |" in lines
+
+
+def test_what_the_readme_shows_is_in_the_overview_too(checkout):
+    """Without the pages that training.reproduce wrote, they are written from the kept runs."""
+    shutil.rmtree(checkout / "results" / "tables")
+    docs.main(["--root", str(checkout)])
+    assert "../results/tables/toys-quick-dots.md) | 1 | 0 | 0 |" in (checkout / "docs" / "results.md").read_text()
+    assert (checkout / "results" / "tables" / "toys-quick-dots.md").exists()
+    assert docs.main(["--root", str(checkout), "--check"]) == 0
 
 
 def test_method_pages_hold_recipe_and_docstrings(checkout):

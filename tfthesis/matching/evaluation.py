@@ -53,10 +53,13 @@ def evaluate_classification(model: keras.Model, arrays: Any, classes: tuple[str,
         among the five best, and `precision` and `recall` are those of all labels predicted above one half.
         Tables `per_class` and, for single labels, the confusion matrix; samples `correct`, one an item.
     """
-    logits = pair_logits(model, arrays)
-    if multi_label:
-        return _multi_label(logits, arrays.label, classes)
-    return _single_label(logits, arrays.label, classes)
+    return evaluate_logits(pair_logits(model, arrays), arrays.label, classes, multi_label)
+
+
+def evaluate_logits(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], multi_label: bool) -> Evaluation:
+    """Measure logits `[M, C]` of pairs by the protocol of `evaluate_classification`."""
+    measure = _multi_label if multi_label else _single_label
+    return measure(logits, labels, classes)
 
 
 def pair_logits(model: keras.Model, arrays: Any) -> np.ndarray:

@@ -139,7 +139,10 @@ def provenance(outcome: Outcome) -> str:
     commits = sorted({_short(record.commit) for record in records})
     minutes = sum(record.seconds for record in records) / 60
     machines = sorted({f"{record.cores} cores of {record.processor}".removesuffix(" of ") for record in records})
-    return f"{len(records)} runs, {minutes:.0f} min in all on {'; '.join(machines)}; commit {', '.join(commits)}."
+    waits = [record.waiting for record in records if record.waiting is not None]
+    waited = f"; waiting for input took at most {max(waits):.0%} of a run's training" if waits else ""
+    commit = ", ".join(commits)
+    return f"{len(records)} runs, {minutes:.0f} min in all on {'; '.join(machines)}{waited}; commit {commit}."
 
 
 def _short(commit: str | None) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tfthesis.method import Recipe, UserError
-from tfthesis.metrics.ridge import STRENGTHS
+from tfthesis.metrics.bag_of_words import STRENGTHS as INVERSE_PENALTIES
+from tfthesis.metrics.ridge import STRENGTHS as PENALTIES
 from training.command_line import overrides
 from training.reproduction.store import Planned
 from training.reproduction.table import Row, Table
@@ -106,7 +107,9 @@ class Edition:
         """Return, as JSON values, what the result of a row depends on beyond its recipe."""
         settings: dict[str, Any] = {}
         if row.kind == "ridge":
-            settings = {"strengths": STRENGTHS}
+            settings = {"strengths": PENALTIES}
+        elif row.kind == "bag_of_words":
+            settings = {"strengths": INVERSE_PENALTIES}
         elif row.kind == "count":
             counted = {
                 column.scalar: {"layers": column.layers, "exclude": column.exclude}

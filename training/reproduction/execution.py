@@ -107,6 +107,8 @@ def _make(planned: Planned, runs_root: Path, train: Trainer, again: bool) -> tup
 
     if planned.kind == "ridge":
         found = baselines.evaluate_ridge(request, planned.settings["strengths"])
+    elif planned.kind == "bag_of_words":
+        found = baselines.evaluate_bag_of_words(request, planned.settings["strengths"])
     else:
         found = baselines.count_weights(request, planned.settings["spec"], planned.settings["counted"])
     record = _record(
@@ -135,25 +137,34 @@ def _read_run(planned: Planned, folder: Path, seconds: float) -> tuple[Record, M
     recipe, made = planned.request.recipe.to_json(), run.read_json("recipe.json")["fields"]
     if made != recipe:
         raise UserError(f"{folder} was made with another recipe than the table asks for: {made} instead of {recipe}")
+    trained, waiting = trained_seconds(folder)
     record = _record(
         planned,
         spec=Spec.from_json(run.read_json("spec.json")),
         evaluation=run.read_json("evaluation.json"),
         epochs=epoch_columns(run.metrics()),
         # A run that was resumed, or made before, took longer than what was seen of it now.
-        seconds=max(seconds, trained_seconds(folder)),
+        seconds=max(seconds, trained),
+        waiting=waiting,
         environment=run.read_json("environment.json"),
     )
     return record, read_samples(folder)
 
 
-def trained_seconds(folder: Path) -> float:
-    """Return the time of all epochs, validation apart, from `timings.csv`; 0 without one."""
+def trained_seconds(folder: Path) -> tuple[float, float | None]:
+    """Return the time of all epochs, validation apart, and which share of it waited for input, from `timings.csv`.
+
+    The time is 0 without the file, and the share None where it does not say.
+    """
     path = folder / TIMINGS
     if not path.exists():
-        return 0.0
+        return 0.0, None
     with open(path, newline="", encoding="utf-8") as file:
-        return sum(float(row.get("seconds") or 0) for row in csv.DictReader(file))
+        epochs = [(float(row.get("seconds") or 0), row.get("waiting")) for row in csv.DictReader(file)]
+    seconds = sum(spent for spent, _ in epochs)
+    if not seconds or not all(share for _, share in epochs):
+        return seconds, None
+    return seconds, sum(spent * float(share) for spent, share in epochs) / seconds
 
 
 def epoch_columns(rows: list[dict[str, str]]) -> dict[str, list[Any]]:
@@ -173,6 +184,7 @@ def _record(
     epochs: Mapping[str, Any],
     seconds: float,
     environment: Mapping[str, Any],
+    waiting: float | None = None,
 ) -> Record:
     request = planned.request
     return Record(
@@ -189,6 +201,7 @@ def _record(
         scalars=dict(evaluation["scalars"]),
         epochs=epochs,
         seconds=round(seconds, 1),
+        waiting=None if waiting is None else round(waiting, 4),
         cores=environment.get("cores") or os.cpu_count() or 1,
         processor=environment.get("processor", ""),
         commit=environment.get("commit"),

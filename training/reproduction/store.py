@@ -27,7 +27,7 @@ class Planned:
     """A run that a table needs.
 
     Attributes:
-        kind: "run", "ridge" or "count".
+        kind: of the row; see `training.reproduction.table.Row`.
         request: method, recipe, data and seed.
         data: name of the data, with the folder's last part where one is given: `flickr8k@flickr8k_1k`.
         settings: what a baseline or a count depends on beyond the recipe.
@@ -60,6 +60,7 @@ class Record:
         protocol, scalars: the evaluation on the test split.
         epochs: columns of figures an epoch on the validation split, with `stage`.
         seconds: from start to finish on `cores` cores of `processor`.
+        waiting: share of the training time that was spent waiting for input; None where nothing was trained.
         commit, versions: of the source and of the packages.
         stem: its file name, without folder and ending.
     """
@@ -81,6 +82,7 @@ class Record:
     processor: str
     commit: str | None
     versions: Mapping[str, str | None]
+    waiting: float | None = None
     stem: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Row:
     Attributes:
         label: name, unique in the table.
         kind: "run" trains and evaluates; "ridge" is the closed-form ridge map on the same features;
+            "bag_of_words" classifies captions by the counts of their words;
             "count" builds the model and counts weights.
         preset: preset instead of the edition's scale.
         variant, overrides: the recipe. `{seed}` in a string stands for the seed of the run, such as a fold's number.
