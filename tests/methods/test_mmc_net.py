@@ -54,7 +54,7 @@ def test_table_7_7_dimensions():
 
 
 def test_fusion_learns_ten_times_slower_and_only_kernels_decay():
-    recipe = MMC_NET.recipe("tiny")
+    recipe = MMC_NET.recipe("tiny", weight_decay=0.004, classifier_decay=0.003)
     model = MMC_NET.build(recipe, SMALL)
     MMC_NET.compile(model, recipe, MMC_NET.stages(recipe)[2])
     paths = [variable.path for variable in model.trainable_variables]
@@ -62,7 +62,8 @@ def test_fusion_learns_ten_times_slower_and_only_kernels_decay():
     decays = dict(zip(paths, model.optimizer._decays, strict=True))
     assert rates["image_fusion/kernel"] == pytest.approx(0.1) and rates["image_fc2/kernel"] == 1
     assert rates["image_fusion_norm/gamma"] == 1
-    assert decays["image_fc2/kernel"] == recipe.weight_decay and decays["image_fc2/bias"] == 0
+    assert decays["image_fc2/kernel"] == 0.004 and decays["image_fc2/bias"] == 0
+    assert decays["classifier_logits/kernel"] == 0.003
 
 
 @pytest.mark.parametrize("stage_index", [0, 1])
@@ -88,7 +89,7 @@ def test_stages_follow_algorithm_3_and_twins_train_as_long():
     recipe = MMC_NET.recipe("thesis")
     first, second, third = MMC_NET.stages(recipe)
     assert first.learning_rate > second.learning_rate > third.learning_rate
-    assert third.loss_weights == {"matching": 1.0, "classification": 0.5}
+    assert third.loss_weights == {"matching": 1.0, "classification": pytest.approx(0.5 / 20)}
     for variant, part in (("mm_net", "matching"), ("mc_net", "classification")):
         twin = MMC_NET.stages(MMC_NET.recipe("thesis", variant))
         assert [set(stage.loss_weights) for stage in twin] == [{part}, {part}]
@@ -127,13 +128,15 @@ def test_embeddings_are_unit_vectors_and_mixed_precision_trains():
     np.testing.assert_allclose(np.linalg.norm(plain["image_embedding"], axis=1), 1, rtol=1e-5)
 
 
-def test_beta_weighs_the_classification_loss():
-    recipe = MMC_NET.recipe("tiny", beta=0.7, dropout=0.0)
+@pytest.mark.parametrize(("basis", "weight"), [("mean", 0.7), ("sum", 0.7 / 4)])
+def test_beta_weighs_the_classification_loss(basis, weight):
+    """Eq 7.13 is computed divided by K, so that beta beside the sum over K of Eq 7.4 is beta / K beside the mean."""
+    recipe = MMC_NET.recipe("tiny", beta=0.7, beta_basis=basis, negatives=4, dropout=0.0)
     model = MMC_NET.build(recipe, SMALL)
     stage = MMC_NET.stages(recipe)[2]
     MMC_NET.compile(model, recipe, stage)
     logs = {name: float(value) for name, value in model.test_step(batch(8)).items()}
-    assert logs["loss"] == pytest.approx(logs["matching"] + 0.7 * logs["classification"], rel=1e-6)
+    assert logs["loss"] == pytest.approx(logs["matching"] + weight * logs["classification"], rel=1e-6)
 
 
 def test_impossible_recipes_are_refused():

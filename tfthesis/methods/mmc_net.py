@@ -96,6 +96,12 @@ class MMCNetRecipe(Recipe):
     alpha: float = setting(2.0, "weight of the text-anchored triplets", source="Eq 7.4 and section 7.4.1")
     negatives: int = setting(20, "K, hardest violating negatives an anchor", source="section 7.4.1")
     beta: float = setting(0.5, "weight of the classification loss in stage three", source="Eq 7.13 and Fig 7.9")
+    beta_basis: str = setting(
+        "sum",
+        "the matching loss that beta weighs against: summed over the K negatives, or their mean as it is computed",
+        choices=("sum", "mean"),
+        source="Eq 7.4, 7.13 as printed; the released layer of chapter 5 divides by K",
+    )
 
     batch_size: int = setting(128, "pairs in a global batch", unit="pairs", source="section 7.4.1")
     matching_epochs: int = setting(60, "T1, length of stage one", unit="epochs")
@@ -109,7 +115,8 @@ class MMCNetRecipe(Recipe):
         0.02, "lambda 3, learning rate of stage three", source="Algorithm 3 (below lambda 2); value: our choice"
     )
     momentum: float = setting(0.9, "of SGD", source="section 7.4.1")
-    weight_decay: float = setting(0.0005, "L2 decay of the kernels", source="section 7.4.1")
+    weight_decay: float = setting(0.0005, "L2 decay of the branches' kernels", source="section 7.4.1")
+    classifier_decay: float = setting(0.0005, "L2 decay of the classifier's kernel", source="section 7.4.1")
     plateau_monitor: str = setting(
         "loss", "training loss whose plateau divides the learning rate", source="section 7.4.1 (which loss: our choice)"
     )
@@ -272,10 +279,12 @@ def stages(recipe: MMCNetRecipe) -> tuple[Stage, ...]:
             stage("classification_fine", *third, everything, "label_score", classification=1.0),
         )
     second = (recipe.classification_epochs, recipe.classification_rate)
+    # The matching loss is computed as a mean over K, for which the learning rates are; beta shrinks with it.
+    beta = recipe.beta / (recipe.negatives if recipe.beta_basis == "sum" else 1)
     return (
         stage("matching", *first, branches, "r_sum", matching=1.0),
         stage("classification", *second, ("classifier",), "label_score", classification=1.0),
-        stage("joint", *third, everything, "joint", matching=1.0, classification=recipe.beta),
+        stage("joint", *third, everything, "joint", matching=1.0, classification=beta),
     )
 
 
@@ -284,9 +293,11 @@ def compile(model: keras.Model, recipe: MMCNetRecipe, stage: Stage) -> None:
     optimizer = optimizers.CaffeSGD(
         stage.learning_rate,
         momentum=recipe.momentum,
-        decay=recipe.weight_decay,
+        decay=1.0,
         rate_multipliers={"fusion/": recipe.fusion_rate},
-        decay_multipliers={"kernel": 1.0, "": 0.0},
+        # BatchNorm undoes the scale of the branches' kernels, whose decay steers how fast they turn. Nothing rescales
+        # the classifier's logits, which the same decay would keep near zero.
+        decay_multipliers={"classifier_": recipe.classifier_decay, "kernel": recipe.weight_decay, "": 0.0},
     )
     objective = losses.MatchingAndClassification(
         stage.loss_weights, margin=recipe.margin, alpha=recipe.alpha, negatives=recipe.negatives
