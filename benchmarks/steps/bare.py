@@ -17,7 +17,8 @@ RATE, FUSION_RATE, MOMENTUM, DECAY, EPSILON, KEEP, DEVIATION = 0.02, 0.002, 0.9,
 class _Branch:
     """Variables and forward pass of one modality."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, dropout: float):
+        self.dropout = dropout
         sizes = (width, *WIDTHS)
         self.kernels = [tf.Variable(tf.random.normal(size, stddev=DEVIATION)) for size in pairwise(sizes)]
         self.biases = [tf.Variable(tf.zeros([b])) for b in WIDTHS]
@@ -39,7 +40,7 @@ class _Branch:
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
         x = tf.nn.relu(tf.matmul(self.norm(x, 0), self.kernels[0]) + self.biases[0])
-        x = tf.nn.dropout(x, 0.5)
+        x = tf.nn.dropout(x, self.dropout)
         hidden = []
         for layer in (1, 2, 3):
             x = tf.nn.relu(self.norm(tf.matmul(x, self.kernels[layer]) + self.biases[layer], layer))
@@ -48,27 +49,28 @@ class _Branch:
         return self.norm(fused[..., None], 4)[..., 0]
 
 
-def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
-    """Return a function that takes one joint step on `data`."""
-    image_branch, text_branch = _Branch(data["image"].shape[1]), _Branch(data["text"].shape[1])
-    classifier = tf.Variable(tf.random.normal([DIMENSION, classes], stddev=DEVIATION))
-    rng = np.random.default_rng(0)
-    hashes = [tf.constant(rng.integers(DIMENSION, size=512)) for _ in range(2)]
-    signs = [tf.constant(rng.choice([-1.0, 1.0], size=512), tf.float32) for _ in range(2)]
-    weighted = [*image_branch.variables, *text_branch.variables, (classifier, DECAY, RATE)]
-    variables = [variable for variable, _, _ in weighted]
-    momenta = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
-    image, text, ids, labels = (tf.constant(data[name]) for name in ("image", "text", "image_id", "label"))
+class Model:
+    """Variables, loss and update of the joint stage; hashes and signs may be set before `train` is traced."""
 
-    def sketch(x: tf.Tensor, number: int) -> tf.Tensor:
-        return tf.transpose(tf.math.unsorted_segment_sum(tf.transpose(x * signs[number]), hashes[number], DIMENSION))
+    def __init__(self, widths: tuple[int, int], classes: int, dropout: float = 0.5):
+        self.image, self.text = (_Branch(width, dropout) for width in widths)
+        self.classifier = tf.Variable(tf.random.normal([DIMENSION, classes], stddev=DEVIATION))
+        rng = np.random.default_rng(0)
+        self.hashes = [tf.constant(rng.integers(DIMENSION, size=512)) for _ in range(2)]
+        self.signs = [tf.constant(rng.choice([-1.0, 1.0], size=512), tf.float32) for _ in range(2)]
+        self.weighted = [*self.image.variables, *self.text.variables, (self.classifier, DECAY, RATE)]
+        self.momenta = [tf.Variable(tf.zeros_like(variable)) for variable, _, _ in self.weighted]
 
-    def loss() -> tf.Tensor:
-        f, g = image_branch(image), text_branch(text)
-        product = tf.signal.rfft(sketch(f, 0)) * tf.signal.rfft(sketch(g, 1))
+    def sketch(self, x: tf.Tensor, number: int) -> tf.Tensor:
+        signed = tf.transpose(x * self.signs[number])
+        return tf.transpose(tf.math.unsorted_segment_sum(signed, self.hashes[number], DIMENSION))
+
+    def loss(self, image: tf.Tensor, text: tf.Tensor, ids: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        f, g = self.image(image), self.text(text)
+        product = tf.signal.rfft(self.sketch(f, 0)) * tf.signal.rfft(self.sketch(g, 1))
         pooled = tf.signal.irfft(product, fft_length=[DIMENSION])
         pooled = tf.math.l2_normalize(tf.sign(pooled) * tf.sqrt(tf.abs(pooled) + 1e-8), axis=1)
-        logits = tf.matmul(pooled, classifier)
+        logits = tf.matmul(pooled, self.classifier)
         f, g = tf.math.l2_normalize(f, axis=1), tf.math.l2_normalize(g, axis=1)
         similarity = tf.matmul(f, g, transpose_b=True)
         negative = tf.cast(ids[:, None] != ids[None, :], tf.float32)
@@ -79,12 +81,11 @@ def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
             total += weight * tf.reduce_sum(tf.math.top_k(hinges, NEGATIVES, sorted=False).values, axis=1) / NEGATIVES
         return tf.reduce_mean(total)
 
-    @tf.function
-    def train() -> tf.Tensor:
+    def train(self, *batch: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            value = loss()
-        gradients = tape.gradient(value, variables)
-        for gradient, (variable, decay, rate), momentum in zip(gradients, weighted, momenta, strict=True):
+            value = self.loss(*batch)
+        gradients = tape.gradient(value, [variable for variable, _, _ in self.weighted])
+        for gradient, (variable, decay, rate), momentum in zip(gradients, self.weighted, self.momenta, strict=True):
             tf.raw_ops.ResourceApplyKerasMomentum(
                 var=variable.handle,
                 accum=momentum.handle,
@@ -93,6 +94,16 @@ def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
                 momentum=MOMENTUM,
             )
         return value
+
+
+def step(data: dict[str, np.ndarray], classes: int) -> Callable[[], None]:
+    """Return a function that takes one joint step on `data`."""
+    model = Model((data["image"].shape[1], data["text"].shape[1]), classes)
+    batch = [tf.constant(data[name]) for name in ("image", "text", "image_id", "label")]
+
+    @tf.function
+    def train() -> tf.Tensor:
+        return model.train(*batch)
 
     def take() -> None:
         train().numpy()

@@ -18,14 +18,17 @@ from tfthesis.encoders import reopen
 from tfthesis.export.exporter import build_index, export
 from tfthesis.export.session import open_session
 from tfthesis.method import Evaluation, Preparation, Stage, method_names
+from training.checkpoints import Checkpoints
 from training.dry_run import dry_run_text
 from training.execution import execute
+from training.feeding import epoch_order, global_batches
 from training.loop import train
 from training.progress import Progress
 from training.request import Request
 from training.run_directory import RunDirectory
 from training.stops import Interrupted
 from training.strategy import make_strategy
+from training.variables import write
 
 SEED = 3
 METHODS = [*method_names(), *sorted(map(str, Path(__file__).parent.glob("methods/*.py")))]
@@ -134,15 +137,23 @@ def test_keras_file_gives_the_evaluated_model_back(opened):
     assert '"Lambda"' not in config
 
 
-def test_three_steps_of_fit_are_three_steps_of_the_loop(trained):
-    size = min(8, trained.gradient_stages[0].batch_size)
-    fitted, looped = trained.ready(), trained.ready()
-    fitted.fit(trained.batches([size, size, size - 1]), epochs=1, verbose=0)
-    step = tf.function(looped.train_step)
-    for batch in trained.batches([size, size, size - 1]):
-        step(batch)
-    for one, other in zip(fitted.variables, looped.variables, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7, err_msg=one.path)
+def test_three_steps_of_fit_are_three_steps_of_the_loop(trained, tmp_path):
+    with pytest.raises(Interrupted):
+        # None but the checkpoints before the first step and after the third.
+        trained.train(tmp_path, make_strategy("one"), stop=Counter(3), checkpoint_every=100)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    names = sorted(path.name for path in checkpoints.folder.glob("checkpoint-*"))
+    start, stopped = (checkpoints.open(name).arrays("model") for name in names)
+    model, stage = trained.ready(), trained.gradient_stages[0]
+    write(model.variables, start, "model")
+    number = trained.method.stages(trained.request.recipe).index(stage)
+    order = epoch_order(SEED, number, 0, trained.data.size(stage.split))
+    batches = global_batches(order, stage.batch_size)[:3]
+    assert len(batches) == 3
+    model.fit(trained.data.batches(stage.split, batches, (SEED, 0)), epochs=1, verbose=0)
+    assert any(np.any(start[name] != stopped[name]) for name in start)
+    for variable, (_, looped) in zip(model.variables, sorted(stopped.items()), strict=True):
+        np.testing.assert_allclose(variable, looped, rtol=1e-6, atol=1e-7, err_msg=variable.path)
 
 
 def test_steps_return_the_scalars_that_the_loop_reads(trained):

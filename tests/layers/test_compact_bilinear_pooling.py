@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tfthesis.layers.compact_bilinear_pooling import CompactBilinearPooling
+from tfthesis.layers.signed_square_root import SignedSquareRoot
 
 WIDTH, DIMENSION = 7, 16
 values = st.floats(-10, 10, width=32).map(lambda x: 0.0 if abs(x) < 1e-3 else x)
@@ -18,11 +19,9 @@ vectors = arrays(np.float32, (3, WIDTH), elements=values)
 def sketch_of_outer_product(x, y, layer):
     """Send the product of components i and j to bin (h1[i] + h2[j]) mod D with sign s1[i] s2[j]."""
     (h1, h2), (s1, s2) = ([np.asarray(v, np.float64) for v in pair] for pair in (layer.hashes, layer.signs))
-    result = np.zeros((len(x), layer.dimension))
-    for i in range(x.shape[1]):
-        for j in range(y.shape[1]):
-            result[:, int(h1[i] + h2[j]) % layer.dimension] += s1[i] * s2[j] * x[:, i] * y[:, j]
-    return result
+    bins = np.add.outer(h1, h2).astype(int).ravel() % layer.dimension
+    products = [np.outer(s1 * one, s2 * other).ravel() for one, other in zip(x, y, strict=True)]
+    return np.stack([np.bincount(bins, row, layer.dimension) for row in products])
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +38,17 @@ def test_equals_count_sketch_of_outer_product(layer, x, y):
     expected = sketch_of_outer_product(x, y, layer)
     scale = max(1.0, np.abs(x).max() * np.abs(y).max() * WIDTH)
     np.testing.assert_allclose(layer([tf.constant(x), tf.constant(y)]), expected, rtol=1e-5, atol=1e-10 * scale)
+
+
+def test_float32_is_the_float64_sketch_at_the_widths_of_the_thesis():
+    layer = CompactBilinearPooling(2048, seed=5)
+    layer.build([(None, 512), (None, 512)])
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 512)).astype(np.float32)
+    result = layer([tf.constant(x), tf.constant(y)]).numpy()
+    expected = sketch_of_outer_product(x.astype(np.float64), y.astype(np.float64), layer)
+    assert result.dtype == np.float32
+    errors = np.linalg.norm(result - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert errors.max() < 1e-5
 
 
 def test_sketches_keep_inner_products_in_the_mean_and_within_the_variance_bound():
@@ -65,6 +75,37 @@ def test_gradient_is_finite_at_zero_and_hashes_do_not_train(layer):
     assert np.isfinite(tape.gradient(result, x)).all()
     assert not layer.trainable_weights
     assert [weight.dtype for weight in layer.weights] == ["int32", "float32", "int32", "float32"]
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """The pooling and both normalisations after it, in float32, with which MMC-Net's classifier begins."""
+    layers = [CompactBilinearPooling(DIMENSION, seed=5), SignedSquareRoot(), keras.layers.UnitNormalization()]
+
+    def gradients(x, y):
+        x, y = tf.constant(x, tf.float32), tf.constant(y, tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch([x, y])
+            result = [x, y]
+            for layer in layers:
+                result = layer(result)
+            # The squares of a unit vector have the same sum everywhere; this sum has not.
+            total = tf.reduce_sum(result * tf.range(1.0, DIMENSION + 1))
+        return tape.gradient(total, [x, y])
+
+    return gradients
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (0, 1), (1e-20, 1e-20), (1e-20, 1)])
+def test_gradient_of_the_normalised_pooling_is_finite_at_zero_and_near_it(chain, sizes):
+    vectors = np.random.default_rng(0).normal(size=(2, 3, WIDTH))
+    gradients = chain(*(size * vector for size, vector in zip(sizes, vectors, strict=True)))
+    assert np.isfinite(gradients).all()
+
+
+@given(x=vectors, y=vectors)
+def test_gradient_of_the_normalised_pooling_is_finite(chain, x, y):
+    assert np.isfinite(chain(x, y)).all()
 
 
 def test_hashes_survive_saving(tmp_path):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import training.stage
 from tfthesis.method import Spec, UserError, load_method
+from training.loop import train
+from training.progress import Progress
+from training.run_directory import RunDirectory
+from training.stops import Interrupted
+from training.strategy import make_strategy
 
 MMC_NET = load_method("mmc_net")
 PASCAL = Spec(inputs={"image": (2048,), "text": (300,)}, classes=tuple(map(str, range(20))))
@@ -137,6 +143,37 @@ def test_beta_weighs_the_classification_loss(basis, weight):
     MMC_NET.compile(model, recipe, stage)
     logs = {name: float(value) for name, value in model.test_step(batch(8)).items()}
     assert logs["loss"] == pytest.approx(logs["matching"] + weight * logs["classification"], rel=1e-6)
+
+
+def test_recipe_field_xla_compiles_the_step_of_the_loop_and_learns_the_same(tmp_path, monkeypatch):
+    steps, losses = [], {}
+    make_step = training.stage.make_step
+    monkeypatch.setattr(training.stage, "make_step", lambda *given: steps.append(make_step(*given)) or steps[-1])
+    for xla in (False, True):
+        # XLA draws other masks, so that nothing is dropped here.
+        recipe = MMC_NET.recipe("tiny", "mm_net", dropout=0.0, xla=xla)
+        data, progress = MMC_NET.data(recipe, "scenes", None), Losses()
+        options = {"seed": 0, "strategy": make_strategy("one"), "progress": progress, "stop": progress.stop}
+        with pytest.raises(Interrupted):
+            train(MMC_NET, recipe, data, RunDirectory(tmp_path / str(xla)), **options)
+        assert steps.pop().get_concrete_function().function_def.attr["_XlaMustCompile"].b == xla
+        losses[xla] = progress.losses
+    assert len(losses[True]) == 3
+    np.testing.assert_allclose(losses[True], losses[False], rtol=1e-4)
+
+
+class Losses(Progress):
+    """Keeps the loss of every step, and asks for a stop after the third."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def step(self, **values):
+        self.losses.append(float(values["loss"]))
+
+    def stop(self):
+        return 15 if len(self.losses) == 3 else 0
 
 
 def test_impossible_recipes_are_refused():
