@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 import numpy as np
 
+from tfthesis.errors import closest
 from tfthesis.lazy import LazyModule
-from tfthesis.method import closest
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -11,7 +11,7 @@ from tensorflow_serving.config import file_system_storage_path_source_pb2 as sou
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.versions import Policy, list_versions
-from tfthesis.method import UserError, closest
+from tfthesis.errors import UserError, closest
 
 # What tensorflow_model_server calls a model that was given no name.
 DEFAULT_NAME = "default"

@@ -15,7 +15,7 @@ import tensorflow as tf
 from serving.errors import exhausted, invalid
 from tfthesis.data.image_header import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, check_header
 from tfthesis.data.images import decode
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 #: Inputs of this name, if they are strings, are encoded images in every export of this project.
 ALIAS = "image"

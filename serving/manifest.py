@@ -17,7 +17,7 @@ def missing_files(path: Path) -> list[str]:
     """Return the files that the export in `path` does not have in the size that its manifest says.
 
     Raises:
-        tfthesis.method.UserError: the manifest is not as it was written.
+        tfthesis.errors.UserError: the manifest is not as it was written.
     """
     sizes = {name: entry["bytes"] for name, entry in read_manifest(path)["files"].items()}
     return [name for name, size in sizes.items() if _size(path / name) != size]

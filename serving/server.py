@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 OK, LOAD_FAILED, USAGE, NO_PORT = 0, 1, 2, 3
 

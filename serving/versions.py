@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from serving.manifest import has_manifest, missing_files
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 _NUMBER = re.compile(r"\d{1,19}", re.ASCII)
 _MAX_INT64 = 2**63 - 1

@@ -5,8 +5,10 @@ import sys
 
 import pytest
 
+from tfthesis.discovery import all_methods, load_method
+from tfthesis.errors import UserError
 from tfthesis.lazy import snake_case
-from tfthesis.method import Spec, UserError, all_methods, load_method
+from tfthesis.method import Spec
 
 
 def test_overrides_are_checked_by_type_and_name():
@@ -68,7 +70,7 @@ def test_every_shipped_method_loads():
 
 def test_listing_does_not_import_tensorflow():
     code = (
-        "import sys; from tfthesis.method import all_methods; print([n for n, _ in all_methods()]); "
+        "import sys; from tfthesis.discovery import all_methods; print([n for n, _ in all_methods()]); "
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

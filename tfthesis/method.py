@@ -16,17 +16,13 @@ How the pieces meet:
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import hashlib
-import importlib
-import importlib.util
 import json
-import pkgutil
-import sys
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from tfthesis.errors import closest
+from tfthesis.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
@@ -35,75 +31,6 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test")
 PRESETS = ("thesis", "quick", "tiny")
-
-
-class UserError(Exception):
-    """A mistake in what was asked for; shown to the user as one message, without a traceback."""
-
-
-def closest(name: str, known: Sequence[str], what: str) -> UserError:
-    """Return the error for an unknown name, suggesting the nearest known one."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UserError(f"unknown {what} {name!r}.{hint} Known: {', '.join(known)}.")
-
-
-def setting(default: Any, help: str, *, unit: str = "", source: str = "our choice", choices: Sequence[Any] = ()) -> Any:
-    """Return a recipe field with its meaning, unit and source.
-
-    Args:
-        default: value of the field.
-        help: one sentence.
-        unit: such as "epochs" or "pixels"; empty for pure numbers and names.
-        source: equation, table or section of the thesis, "released code" or "our choice".
-        choices: allowed values; empty allows any value of the field's type.
-    """
-    metadata = {"help": help, "unit": unit, "source": source, "choices": tuple(choices)}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Every number of a run. Methods extend it; ablations are fields, never copied models."""
-
-    dataset: str = setting("scenes", "dataset to read; `--data` overrides it")
-    precision: str = setting(
-        "float32", "dtype policy of the layers", choices=("float32", "mixed_bfloat16"), source="our choice"
-    )
-    xla: bool = setting(False, "compile the training step with XLA")
-
-    def __post_init__(self):
-        hints = typing.get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            value = check_type(getattr(self, field.name), hints[field.name], field.name)
-            choices = field.metadata.get("choices")
-            if choices and value not in choices:
-                raise closest(str(value), [str(choice) for choice in choices], f"value of recipe field {field.name!r}:")
-            object.__setattr__(self, field.name, value)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-    def hash(self) -> str:
-        """Return eight hexadecimal digits that name these values."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def check_type(value: Any, expected: Any, name: str) -> Any:
-    """Return `value` as the annotated type of recipe field `name` (lists become tuples, ints become floats)."""
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin is tuple and isinstance(value, list | tuple):
-        inner = arguments[:-1] if arguments[-1] is Ellipsis else arguments
-        if arguments[-1] is not Ellipsis and len(inner) != len(value):
-            raise UserError(f"recipe field {name!r}: expected {len(inner)} values, got {len(value)}: {value!r}")
-        return tuple(check_type(item, inner[min(i, len(inner) - 1)], name) for i, item in enumerate(value))
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    plain = origin is None and isinstance(expected, type)
-    if plain and (not isinstance(value, expected) or (expected is not bool and isinstance(value, bool))):
-        raise UserError(f"recipe field {name!r}: expected {expected.__name__}, got {type(value).__name__} {value!r}")
-    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -392,54 +319,3 @@ class Method:
         if value in known or stated.startswith("our choice"):
             return stated
         return f"our choice ({stated}: {known[0]!r})"
-
-
-def method_names() -> list[str]:
-    """Return the names of the methods that ship with the library: the files of `tfthesis/methods`."""
-    import tfthesis.methods
-
-    return sorted(module.name for module in pkgutil.iter_modules(tfthesis.methods.__path__))
-
-
-def load_method(name: str) -> Method:
-    """Return a method by name, or from a Python file given by its path.
-
-    Raises:
-        UserError: no such method or file, the file does not import, or it has no `METHOD`.
-    """
-    if name.endswith(".py"):
-        module = _import_file(Path(name))
-    elif name in method_names():
-        try:
-            module = importlib.import_module(f"tfthesis.methods.{name}")
-        except Exception as error:
-            raise UserError(f"method {name!r} does not import: {type(error).__name__}: {error}") from error
-    else:
-        raise closest(name, method_names(), "method")
-    method = getattr(module, "METHOD", None)
-    if not isinstance(method, Method):
-        raise UserError(f"{name}: expected a module-level METHOD of type tfthesis.method.Method, got {method!r}")
-    return method
-
-
-def _import_file(path: Path):
-    if not path.is_file():
-        raise UserError(f"no method file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        sys.modules.pop(path.stem, None)
-        raise UserError(f"{path} does not import: {type(error).__name__}: {error}") from error
-    return module
-
-
-def all_methods() -> Iterator[tuple[str, Method | UserError]]:
-    """Yield every shipped method by name; a broken file yields its error instead of raising it."""
-    for name in method_names():
-        try:
-            yield name, load_method(name)
-        except UserError as error:
-            yield name, error

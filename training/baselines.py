@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfthesis.method import Evaluation, Spec, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Evaluation, Spec
 from tfthesis.metrics.ridge_retrieval import ridge_retrieval
 from training.reproduction.comparison import OWNER
 from training.request import Request

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.files import describe_file, replacing, sync_folder
 
 KEPT = 2

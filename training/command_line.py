@@ -16,7 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tfthesis.method import SPLITS, Method, Recipe, UserError, all_methods, check_type, closest
+from tfthesis.discovery import all_methods
+from tfthesis.errors import UserError, closest
+from tfthesis.method import SPLITS, Method
+from tfthesis.recipe import Recipe, check_type
 
 STRATEGIES = ("one", "mirrored", "multi_worker")
 INDEX_KINDS = ("exact", "scann")

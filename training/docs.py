@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfthesis.method import UserError, all_methods
+from tfthesis.discovery import all_methods
+from tfthesis.errors import UserError
 from training import reproduce
 from training.command_line import Parser
 from training.files import replacing

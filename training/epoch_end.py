@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfthesis.method import Evaluation, Plateau, Stage, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Evaluation, Plateau, Stage
 from training.feeding import Feeder, epoch_order, global_batches
 from training.session import Session
 from training.step import make_step

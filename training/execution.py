@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfthesis.method import SPLITS, Data, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import SPLITS, Data
 from training.environment import describe_environment
 from training.progress import Progress
 from training.request import Request, first_difference

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfthesis.method import Spec, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Spec
 from training.command_line import Parser, add_export_options
 from training.request import Request, first_difference
 from training.run_directory import RunDirectory

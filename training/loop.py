@@ -15,7 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.method import Data, Method, Preparation, Recipe, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Data, Method, Preparation
+from tfthesis.recipe import Recipe
 from training.checkpoints import write_arrays
 from training.files import replacing
 from training.run_directory import RunDirectory

@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from tfthesis.method import PRESETS, Method, Recipe, Stage
+from tfthesis.method import PRESETS, Method, Stage
+from tfthesis.recipe import Recipe
 from training.command_line import shown
 
 FUNCTIONS = ("data", "build", "stages", "compile", "evaluate", "galleries", "signatures", "pictures")

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 DIAL_SECONDS = 0.5
 PAUSE_SECONDS = 0.05

@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.curves import draw_curves, draw_metrics
 from training.files import replacing
 from training.results import figure

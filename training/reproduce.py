@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.command_line import Parser
 from training.reproduction.edition import Edition
 from training.reproduction.store import Record, ResultStore

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfthesis.method import Data, Method, Recipe, UserError, load_method
+from tfthesis.discovery import load_method
+from tfthesis.errors import UserError
+from tfthesis.method import Data, Method
+from tfthesis.recipe import Recipe
 from training.command_line import overrides
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfthesis.method import Evaluation, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Evaluation
 from training.files import replacing
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.command_line import listing, listing_text, recipe_help, run_parser
 from training.progress import listening, make_progress
 from training.request import Request

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.files import replacing
 
 METRICS = "metrics.csv"

@@ -9,7 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.method import Data, Method, Recipe, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Data, Method
+from tfthesis.recipe import Recipe
 from training import variables
 from training.checkpoints import Checkpoint, Checkpoints
 from training.nonfinite import NonFiniteStepError

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tfthesis.method import Stage, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Stage
 from training import variables
 from training.checkpoints import Checkpoint
 from training.epoch_end import EpochEnd

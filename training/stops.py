@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

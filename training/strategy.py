@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfthesis.method import UserError, closest
+from tfthesis.errors import UserError, closest
 from training.command_line import STRATEGIES
 from training.rendezvous import Cluster, meet
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 if TYPE_CHECKING:
     import keras

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.method import Spec, load_method
+from tfthesis.discovery import load_method
+from tfthesis.method import Spec
 
 
 def build(data: dict[str, np.ndarray], classes: int, **settings: Any) -> tuple[keras.Model, Any]:

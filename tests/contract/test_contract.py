@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfthesis.discovery import method_names
 from tfthesis.encoders import reopen
 from tfthesis.export.exporter import build_index, export
 from tfthesis.export.session import open_session
-from tfthesis.method import Evaluation, Preparation, Stage, method_names
+from tfthesis.method import Evaluation, Preparation, Stage
 from training.checkpoints import Checkpoints
 from training.dry_run import dry_run_text
 from training.execution import execute

@@ -11,7 +11,7 @@ from tfthesis.data.caption_labels import (
     read_words,
 )
 from tfthesis.data.image_text import ImageTextItem
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def item(name, *captions):

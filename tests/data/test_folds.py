@@ -5,7 +5,7 @@ import pytest
 
 from tfthesis.data.folds import take_fold
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, open_image_text
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def dataset(train=17, val=4, test=5):

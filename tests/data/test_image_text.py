@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, dataset_names, open_image_text
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def item(name, labels=(), image=b"x", captions=("a cat",)):

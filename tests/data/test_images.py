@@ -12,7 +12,7 @@ from hypothesis import strategies
 from PIL import Image, ImageOps
 
 from tfthesis.data import images
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 PIXELS = np.zeros((4, 6, 3), np.uint8)
 PIXELS[:, :3] = (200, 30, 60)

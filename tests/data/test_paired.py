@@ -10,7 +10,8 @@ from tfthesis.data.caption_labels import build_word_list
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, open_image_text
 from tfthesis.data.paired import PairedData
 from tfthesis.encoders import open_encoder
-from tfthesis.method import Spec, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Spec
 
 
 def scenes(**options):

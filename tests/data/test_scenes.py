@@ -15,7 +15,7 @@ from tfthesis.data.scenes.paint import BACKGROUNDS, COLOURS, TEXTURES, inside
 from tfthesis.data.scenes.render import render
 from tfthesis.data.scenes.scene import Scene, SceneObject, sample_scene
 from tfthesis.data.scenes.shapes import KINDS
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 SCENES = [sample_scene((0, 0, index)) for index in range(40)]
 # Mean grey level of the first pictures, and a digest of the first captions, as they were when VERSION was set.

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.encoders import torch_files
 from tfthesis.encoders import efficientnet_lite as lite
 from tfthesis.encoders import open_encoder
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def needs_package(number):

@@ -18,7 +18,7 @@ from tests.encoders.test_word_vectors import write_arrays
 from tfthesis.encoders import feature_cache, open_encoder
 from tfthesis.encoders.feature_cache import cached_features
 from tfthesis.encoders.feature_shards import FeatureShard
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 COLOURS = [(10 * i, 255 - 10 * i, 40) for i in range(20)]
 

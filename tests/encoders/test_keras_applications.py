@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfthesis.encoders import keras_applications, open_encoder
 from tfthesis.encoders.keras_applications import APPLICATIONS, Application
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def jpeg(height=40, width=60, seed=0):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.encoders.test_word_vectors import write_arrays
 from tfthesis.encoders import open_encoder
 from tfthesis.encoders.words import split_words
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 WORDS = ["the", "Dog", "dog", "#runs", "u.s.", "us", "naïve", "日本", "runs"]
 VECTORS = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)

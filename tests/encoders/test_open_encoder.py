@@ -14,7 +14,7 @@ import tfthesis.encoders
 from tests.encoders.test_word_vectors import write_arrays
 from tfthesis.encoders import encoder_names, open_encoder, reopen
 from tfthesis.encoders.pixels import Pixels
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def png(colour, size=(20, 30)):

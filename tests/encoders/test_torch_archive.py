@@ -15,7 +15,7 @@ import pytest
 from tests.encoders import torch_files
 from tests.encoders.torch_files import Call, Global, Persistent, Raw, emit, program, storage, tensor
 from tfthesis.encoders.torch_archive import read_torch_weights
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 NUMBERS = np.arange(12, dtype=np.float32)
 ORDERED_DICT = Global("collections", "OrderedDict")
@@ -164,7 +164,7 @@ def test_reading_hostile_files_starts_no_process_and_opens_nothing_else(tmp_path
     script = f"""
         import pathlib, sys
         from tfthesis.encoders.torch_archive import read_torch_weights
-        from tfthesis.method import UserError
+        from tfthesis.errors import UserError
         files, seen = sorted(pathlib.Path({str(tmp_path)!r}).iterdir()), []
         def hook(event, arguments):
             foreign = event == "open" and pathlib.Path(str(arguments[0])) not in files

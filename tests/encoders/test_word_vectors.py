@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tfthesis.encoders.word_vectors import GLOVE_PACKAGE, read_word_vectors
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 WORDS = ["the", "Dog", "u.s.", "new_york", "naïve"]
 VECTORS = np.arange(15, dtype=np.float32).reshape(5, 3) / 4 - 1

@@ -8,10 +8,12 @@ import pytest
 
 from tests.export import toy
 from tfthesis.encoders import open_encoder
+from tfthesis.errors import UserError
 from tfthesis.export.exporter import build_index, export, weights_fingerprint
 from tfthesis.export.manifest import verify_export
 from tfthesis.export.session import open_session
-from tfthesis.method import Gallery, Method, Recipe, Served, Signature, Spec, UserError
+from tfthesis.method import Gallery, Method, Served, Signature, Spec
+from tfthesis.recipe import Recipe
 
 DATA = types.SimpleNamespace(size=lambda split: 4)
 

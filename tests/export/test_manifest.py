@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from tfthesis.errors import UserError
 from tfthesis.export.manifest import read_manifest, verify_export, write_manifest
-from tfthesis.method import UserError
 
 
 @pytest.fixture

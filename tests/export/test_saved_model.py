@@ -15,13 +15,14 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.export import toy
+from tfthesis.errors import UserError
 from tfthesis.export import publish as publishing
 from tfthesis.export import saved_model
 from tfthesis.export.manifest import verify_export
 from tfthesis.export.parity import ParityError
 from tfthesis.export.saved_model import write_saved_model
 from tfthesis.export.session import open_session
-from tfthesis.method import Served, Signature, UserError
+from tfthesis.method import Served, Signature
 from tfthesis.retrieval.scann_neighbours import ScannNeighbours
 
 

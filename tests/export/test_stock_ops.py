@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfthesis.errors import UserError
 from tfthesis.export import stock_ops
 from tfthesis.export.saved_model import write_saved_model
-from tfthesis.method import Served, Signature, UserError
+from tfthesis.method import Served, Signature
 
 
 def save(folder, function):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tfthesis.method import UserError, load_method
+from tfthesis.discovery import load_method
+from tfthesis.errors import UserError
 
 METHOD = load_method("mmc_net")
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfthesis.discovery import load_method
 from tfthesis.matching.evaluation import evaluate_classification
 from tfthesis.matching.served import LABELS, matching_signatures
-from tfthesis.method import Spec, load_method
+from tfthesis.method import Spec
 
 CLASSES = tuple("abcdefg")
 ROWS = 40

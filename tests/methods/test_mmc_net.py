@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 import training.stage
-from tfthesis.method import Spec, UserError, load_method
+from tfthesis.discovery import load_method
+from tfthesis.errors import UserError
+from tfthesis.method import Spec
 from training.loop import train
 from training.progress import Progress
 from training.run_directory import RunDirectory

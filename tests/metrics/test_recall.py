@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from tfthesis.metrics.recall import recalls, retrieval_ranks
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as Reference
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from tfthesis.metrics.ridge import STRENGTHS, fit_ridge
 
 

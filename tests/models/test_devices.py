@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfthesis.method import Spec, load_method
+from tfthesis.discovery import load_method
+from tfthesis.method import Spec
 
 MMC_NET = load_method("mmc_net")
 SPEC = Spec(inputs={"image": (12,), "text": (7,)}, classes=("a", "b", "c"))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfthesis.method import Gallery, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Gallery
 from tfthesis.retrieval.neighbours import build_neighbours
 
 

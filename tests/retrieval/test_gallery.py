@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tfthesis.method import Gallery, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Gallery
 from tfthesis.retrieval.neighbours import build_neighbours, check_gallery
 
 GOOD = {"ids": ["a", "b"], "vectors": np.eye(2), "payload": ["", "ß"]}

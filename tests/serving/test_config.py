@@ -8,7 +8,7 @@ import pytest
 
 from serving.config import catalogue_below, catalogue_of_file
 from serving.versions import list_versions, version_number
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def below(base_path: Path, name: str | None = None) -> dict[str, Path]:

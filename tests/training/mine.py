@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from tfthesis import losses, models
+from tfthesis.errors import UserError
 from tfthesis.lazy import keras, tf
-from tfthesis.method import Evaluation, Method, Picture, Recipe, Served, Signature, Spec, Stage, UserError, setting
+from tfthesis.method import Evaluation, Method, Picture, Served, Signature, Spec, Stage
+from tfthesis.recipe import Recipe, setting
 
 SIZES = {"train": 40, "val": 12, "test": 12}
 PIXEL = bytes.fromhex(

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.checkpoints import Checkpoints, read_arrays
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfthesis.method import load_method
+from tfthesis.discovery import load_method
 from training import docs, reproduce
 from training.reproduction.comparison import assess
 from training.reproduction.edition import Edition

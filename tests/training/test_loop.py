@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from tfthesis.method import Plateau, Stage, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Plateau, Stage
 from training.feeding import epoch_order, global_batches, shares
 from training.position import Position
 from training.stops import NonFiniteLossError

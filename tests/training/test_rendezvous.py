@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.rendezvous import Cluster, meet
 from training.strategy import make_strategy
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training import report
 from training.results import figure
 

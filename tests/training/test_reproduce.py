@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfthesis.method import Evaluation, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Evaluation
 from training import reproduce
 from training.reproduction import commands
 from training.reproduction.commands import Commands

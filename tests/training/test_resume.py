@@ -12,7 +12,7 @@ import signal
 import numpy as np
 import pytest
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.stops import Interrupted
 
 STEPS, SAVED, ABORTED = 9, 5, 6

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tfthesis.methods
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.command_line import overrides, run_parser, typed
 from training.request import Request, first_difference
 from training.results import read_samples

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.run_directory import RunDirectory
 
 

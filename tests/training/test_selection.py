@@ -2,7 +2,8 @@
 
 import pytest
 
-from tfthesis.method import Evaluation, Stage, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Evaluation, Stage
 from training.epoch_end import selection_score
 
 FOUND = Evaluation("protocol", {"r_sum": 300.0, "label_score": 70.0}, selection=60.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.reproduction.edition import Edition
 from training.reproduction.table_files import load_table, table_names
 

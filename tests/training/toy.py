@@ -18,10 +18,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfthesis.errors import UserError
 from tfthesis.layers import ExampleDropout
 from tfthesis.losses.objective import Objective
-from tfthesis.method import PRESETS, Evaluation, Method, Plateau, Preparation, Recipe, Spec, Stage, UserError
+from tfthesis.method import PRESETS, Evaluation, Method, Plateau, Preparation, Spec, Stage
 from tfthesis.models.objective_model import ObjectiveModel
+from tfthesis.recipe import Recipe
 from training.loop import train
 from training.progress import Progress
 from training.run_directory import RunDirectory

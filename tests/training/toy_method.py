@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from tfthesis.method import Method, Recipe, setting
+from tfthesis.method import Method
+from tfthesis.recipe import Recipe, setting
 
 
 @dataclasses.dataclass(frozen=True)

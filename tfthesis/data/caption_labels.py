@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tfthesis.data.image_text import ImageTextItem
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 

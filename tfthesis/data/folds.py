@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from tfthesis.data.image_text import ImageTextDataset
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def take_fold(dataset: ImageTextDataset, fold: str) -> ImageTextDataset:

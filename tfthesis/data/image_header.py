@@ -10,7 +10,7 @@ import itertools
 import struct
 from collections.abc import Iterator
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PIXELS = 25_000_000

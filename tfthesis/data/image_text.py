@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfthesis.method import UserError, closest
+from tfthesis.errors import UserError, closest
 
 if TYPE_CHECKING:
     from tfthesis.data.images import ImageSource

@@ -27,7 +27,7 @@ import tensorflow as tf
 from tfthesis.data.byte_search import byte_at, first, first_bytes
 from tfthesis.data.image_header import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, PNG_SIGNATURE, check_header
 from tfthesis.data.orientation import upright
-from tfthesis.method import UserError, closest
+from tfthesis.errors import UserError, closest
 
 __all__ = [
     "MODES",

@@ -13,7 +13,8 @@ import tensorflow as tf
 from tfthesis.data.caption_labels import WordList, build_word_list, caption_labels, given_word_list
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem
 from tfthesis.data.images import read_image
-from tfthesis.method import Spec, UserError, closest
+from tfthesis.errors import UserError, closest
+from tfthesis.method import Spec
 
 if TYPE_CHECKING:
     from tfthesis.encoders.encoder import Encoder

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfthesis.method import UserError, closest
+from tfthesis.errors import UserError, closest
 
 if TYPE_CHECKING:
     from tfthesis.encoders.encoder import Encoder

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tfthesis.data.images import DECODER_VERSION, decode_and_resize
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.torch_archive import read_torch_weights
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 FEATURES = 1280
 CLASSES = 1000

@@ -26,7 +26,7 @@ import tensorflow as tf
 from tfthesis.data.images import read_image
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.feature_shards import FeatureShard, Found, write_whole
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 CACHE_VARIABLE = "TFTHESIS_CACHE"
 # A shard is a whole number of batches: a rebuilt one meets the same batches, hence gives the same bits.

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.words import RULES, mean_rows, split_words
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 BUCKETS = 8192
 DIMENSION = 64

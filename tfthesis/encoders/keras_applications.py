@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfthesis.data.images import DECODER_VERSION, decode_and_resize
 from tfthesis.encoders.encoder import Encoder
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 # The name under which keras.applications downloads its own ImageNet weights.
 DOWNLOAD = "imagenet"

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.word_vectors import GLOVE_PACKAGE, read_word_vectors
 from tfthesis.encoders.words import RULES, mean_rows, split_words
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 MAX_WORDS = 100_000
 

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 MAX_FILE_BYTES = 4 << 30
 MAX_PICKLE_BYTES = 16 << 20

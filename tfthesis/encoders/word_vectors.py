@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 MAX_DIMENSION = 4096
 MAX_WORD_BYTES = 4096

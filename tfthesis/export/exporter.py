@@ -11,9 +11,11 @@ import keras
 import numpy as np
 
 from tfthesis.encoders import reopen
+from tfthesis.errors import UserError, closest
 from tfthesis.export.publish import check_model_name
 from tfthesis.export.saved_model import write_saved_model
-from tfthesis.method import Data, Gallery, Method, Recipe, Spec, UserError, closest
+from tfthesis.method import Data, Gallery, Method, Spec
+from tfthesis.recipe import Recipe
 from tfthesis.retrieval.neighbours import KINDS, Neighbours, build_neighbours
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT = 1

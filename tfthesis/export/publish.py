@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 HIDDEN = ".unfinished-"
 MAX_VERSION = 2**63 - 1

@@ -9,13 +9,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfthesis.errors import UserError
 from tfthesis.export.manifest import write_manifest
 from tfthesis.export.parity import compare_reloaded
 from tfthesis.export.publish import check_model_name, publish
 from tfthesis.export.served import DEFAULT_SIGNATURE, check_served, describe, trace, tracking
 from tfthesis.export.stock_ops import ops_beyond_stock
 from tfthesis.export.warmup import write_warmup
-from tfthesis.method import Served, UserError
+from tfthesis.method import Served
 
 MODEL_CARD = "model_card.md"
 PACKAGES = ("tensorflow", "keras", "tensorflow-text", "scann")

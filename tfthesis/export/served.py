@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.method import Served, Signature, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Served, Signature
 
 DEFAULT_SIGNATURE = "serving_default"
 

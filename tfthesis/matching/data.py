@@ -12,7 +12,7 @@ from tfthesis.data.image_text import open_image_text
 from tfthesis.data.paired import PairedData
 from tfthesis.encoders import open_encoder
 from tfthesis.encoders.encoder import Encoder
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 #: In place of an encoder's name: the features that the dataset brings along.
 PRECOMPUTED = "precomputed"

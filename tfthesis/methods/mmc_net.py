@@ -15,21 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfthesis import layers, losses, models, optimizers
+from tfthesis.errors import UserError
 from tfthesis.lazy import LazyModule, keras
-from tfthesis.method import (
-    Data,
-    Evaluation,
-    Gallery,
-    Method,
-    Picture,
-    Plateau,
-    Recipe,
-    Served,
-    Spec,
-    Stage,
-    UserError,
-    setting,
-)
+from tfthesis.method import Data, Evaluation, Gallery, Method, Picture, Plateau, Served, Spec, Stage
+from tfthesis.recipe import Recipe, setting
 
 if TYPE_CHECKING:
     from tfthesis.data.paired import PairedData
@@ -220,9 +209,10 @@ def _branch(modality: str, features: keras.KerasTensor, recipe: MMCNetRecipe) ->
     # The released network normalises the fused vector as one channel: one mean, variance, scale and
     # shift for all its components. Sum and multiplication get the same, so that they differ from the
     # convolution in its weights only.
-    x = keras.layers.Reshape((-1, 1), name=f"{modality}_fusion_channel")(x)
+    policy = recipe.precision
+    x = keras.layers.Reshape((-1, 1), name=f"{modality}_fusion_channel", dtype=policy)(x)
     x = _norm(recipe, f"{modality}_fusion_norm")(x)
-    return keras.layers.Reshape((recipe.widths[-1],), name=f"{modality}_fused")(x)
+    return keras.layers.Reshape((recipe.widths[-1],), name=f"{modality}_fused", dtype=policy)(x)
 
 
 def _classifier(fused: Mapping[str, keras.KerasTensor], recipe: MMCNetRecipe, classes: int) -> keras.KerasTensor:

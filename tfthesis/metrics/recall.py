@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def retrieval_ranks(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 STRENGTHS = tuple(10.0**power for power in np.arange(-4, 3.5, 0.5))
 

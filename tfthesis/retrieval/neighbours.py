@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.method import Gallery, UserError, closest
+from tfthesis.errors import UserError, closest
+from tfthesis.method import Gallery
 
 KINDS = ("exact", "scann")
 

@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.command_line import shown
 from training.request import Request
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 from training.reproduction.edition import Edition
 from training.reproduction.store import Record, ResultStore
 from training.reproduction.table import Claim, Column, Row

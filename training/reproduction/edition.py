@@ -9,9 +9,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from tfthesis.method import Recipe, UserError
+from tfthesis.errors import UserError
 from tfthesis.metrics.bag_of_words import STRENGTHS as INVERSE_PENALTIES
 from tfthesis.metrics.ridge import STRENGTHS as PENALTIES
+from tfthesis.recipe import Recipe
 from training.command_line import overrides
 from training.reproduction.store import Planned
 from training.reproduction.table import Row, Table

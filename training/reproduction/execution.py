@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tfthesis.method import Spec, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import Spec
 from training.environment import describe_environment
 from training.reproduction.commands import Commands
 from training.reproduction.edition import DATA_VARIABLE, Edition

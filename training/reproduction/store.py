@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tfthesis.method import Recipe, UserError
+from tfthesis.errors import UserError
+from tfthesis.recipe import Recipe
 from training.files import replacing
 from training.request import Request
 

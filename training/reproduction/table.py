@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tfthesis.method import Recipe, load_method
+from tfthesis.discovery import load_method
+from tfthesis.recipe import Recipe
 
 ITEM = re.compile(r"^(\w+)(?:\s*<\s*(\d+))?$")
 """One part of `Column.items`."""

@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfthesis.method import Method, UserError, closest, load_method
+from tfthesis.discovery import load_method
+from tfthesis.errors import UserError, closest
+from tfthesis.method import Method
 from training.reproduction.table import ITEM, Claim, Column, Row, Table
 
 FOLDER = Path(__file__).resolve().parent.parent / "tables"

@@ -11,19 +11,9 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 
-from tfthesis.method import (
-    SPLITS,
-    Evaluation,
-    Method,
-    Picture,
-    Preparation,
-    Recipe,
-    Served,
-    Signature,
-    Spec,
-    UserError,
-    setting,
-)
+from tfthesis.errors import UserError
+from tfthesis.method import SPLITS, Evaluation, Method, Picture, Preparation, Served, Signature, Spec
+from tfthesis.recipe import Recipe, setting
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,22 +10,10 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from tfthesis.method import (
-    SPLITS,
-    Evaluation,
-    Gallery,
-    Method,
-    Picture,
-    Plateau,
-    Recipe,
-    Served,
-    Signature,
-    Spec,
-    Stage,
-    UserError,
-    setting,
-)
+from tfthesis.errors import UserError
+from tfthesis.method import SPLITS, Evaluation, Gallery, Method, Picture, Plateau, Served, Signature, Spec, Stage
 from tfthesis.models.replicas import DistributedFit, Replicas
+from tfthesis.recipe import Recipe, setting
 
 PARTS = ("generator", "discriminator")
 

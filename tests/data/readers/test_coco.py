@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tfthesis.data.image_text import open_image_text
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 CATEGORIES = [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}, {"id": 90, "name": "brush"}]
 

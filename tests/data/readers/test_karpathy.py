@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tfthesis.data.image_text import open_image_text
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def record(name, split, *raw, **more):

@@ -5,7 +5,7 @@ import pytest
 from scipy.io import savemat
 
 from tfthesis.data.image_text import open_image_text
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 
 def write(folder, images=".", texts=".", per_class=6):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfthesis.data.image_text import open_image_text
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 COUNTS = {"train": 6, "dev": 2, "test": 3}
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tfthesis.data.files import check_image, has_word, read_json
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, required
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 DATASETS = {"coco": "annotations/{captions,instances}_{train,val}YEAR.json and the images in trainYEAR/ and valYEAR/"}
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from tfthesis.data.files import check_image, has_word, image_root, read_json
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, required
-from tfthesis.method import SPLITS, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import SPLITS
 
 _LAYOUT = "Karpathy's {} and the images in images/, the folder itself, or {}"
 _FILES = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfthesis.data.files import check_width
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, required
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 DATASETS = {"pascal_dscmr": "{train,test}_img.mat, _txt.mat and _img_lab.mat, as DSCMR has"}
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from tfthesis.data.files import IMAGE_SUFFIXES, check_image, read_captions
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, required
-from tfthesis.method import SPLITS, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import SPLITS
 
 DATASETS = {"pascal_sentence": "<class>/<image>.jpg and <class>/<image>.txt, side by side or in dataset/ and sentence/"}
 _FOLDERS = ((".", "."), ("dataset", "sentence"), ("images", "sentences"))

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfthesis.data.files import check_width, read_captions, read_features, read_lines
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, required
-from tfthesis.method import UserError
+from tfthesis.errors import UserError
 
 DATASETS = {"precomp": "{train,dev,test}_ims.npy and _caps.txt (also _ids.txt, _caps_NAME.npy), as VSE++ and SCAN have"}
 # Rows that are compared or averaged at a time.

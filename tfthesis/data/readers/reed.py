@@ -14,7 +14,8 @@ import numpy as np
 
 from tfthesis.data.files import IMAGE_SUFFIXES, check_image, image_root, read_captions, read_lines
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem, required
-from tfthesis.method import SPLITS, UserError
+from tfthesis.errors import UserError
+from tfthesis.method import SPLITS
 
 DATASETS = {
     "flowers": "text_c10/<class>/<image>.txt, the images in jpg/, and class lists or setid.mat",

@@ -13,7 +13,8 @@ from tfthesis.data.scenes.captions import describe
 from tfthesis.data.scenes.render import render
 from tfthesis.data.scenes.scene import Scene, sample_scene
 from tfthesis.data.scenes.shapes import KINDS
-from tfthesis.method import SPLITS, UserError, closest
+from tfthesis.errors import UserError, closest
+from tfthesis.method import SPLITS
 
 DATASETS = {"scenes": "no folder: the scenes are drawn"}
 LABELS = ("objects", "category")
