@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,3 +219,13 @@ def test_options_are_checked(options, message):
 def test_no_folder_is_read(tmp_path):
     with pytest.raises(UserError, match="drawn"):
         open_image_text("scenes", tmp_path)
+
+
+def test_the_kept_difficulty_is_of_this_version_and_fit():
+    """Who changes what is drawn measures again: python -m benchmarks.scene_difficulty."""
+    kept = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "scene_difficulty.json").read_text())
+    rows = kept["rows"]["ridge"]
+    assert {row["seed"] for row in rows} >= {0, 1, 2}
+    for row in rows:
+        assert row["version"] == VERSION and row["fit"]
+        assert min(row["i2t_r1"], row["t2i_r1"]) >= 10 and max(row["i2t_r10"], row["t2i_r10"]) <= 95
