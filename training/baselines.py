@@ -74,6 +74,7 @@ def evaluate_bag_of_words(request: Request, strengths: Sequence[float]) -> Basel
     found = bag_of_words(*splits, classes=len(classes), score=score, strengths=strengths)
     evaluation = evaluate_logits(found.logits, splits[-1].label, classes, several)
     evaluation.protocol += f"; strength {found.strength:.3g}, chosen on val"
+    evaluation.samples[OWNER] = splits[-1].owner
     return Baseline(data.spec, evaluation)
 
 

@@ -74,7 +74,8 @@ class _NamedCaptions:
         captions = [f"{names[c]} {word}" for c, word in zip(label, noise, strict=True)]
         rows = np.eye(3, dtype=np.float32)[label]
         rows[label == 0, 2] = self.several  # every cat is also "none"
-        return types.SimpleNamespace(captions=captions, label=rows if self.several else label)
+        owner = np.arange(120)
+        return types.SimpleNamespace(captions=captions, label=rows if self.several else label, owner=owner)
 
 
 @pytest.mark.parametrize(("label", "classifier"), [("Pascal Sentence", 40_960), ("CUB-Bird", 819_200)])

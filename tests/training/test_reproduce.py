@@ -484,6 +484,20 @@ def test_item_scores_follow_the_owners():
     assert alone.value == 50
 
 
+def test_captions_are_grouped_by_whichever_run_says_whose_they_are(make, tables, tmp_path):
+    """As a classifier that does not match beside one that does; their bootstrap draws images, not captions."""
+    make("--table", "toys")
+    grouped = outcome(tables, tmp_path, "toys").claims[0].comparisons["weak"]
+    store = ResultStore(tmp_path / "results")
+    for record in store.records:
+        if record.recipe["skill"] == 0.8:
+            path = store.root / "runs" / record.method / f"{record.stem}.npz"
+            kept = {name: array for name, array in store.samples(record).items() if name != "owner"}
+            np.savez_compressed(path, **kept)
+    again = outcome(tables, tmp_path, "toys").claims[0].comparisons["weak"]
+    assert (again.item_low, again.item_high) == (grouped.item_low, grouped.item_high)
+
+
 def test_epochs_keep_validation_figures():
     rows = [{"stage": "a", "loss": "1", "val_x": "0.123456789"}, {"stage": "b", "loss": "2", "val_x": ""}]
     assert epoch_columns(rows) == {"stage": ["a", "b"], "val_x": [0.123457, None]}

@@ -51,9 +51,12 @@ def evaluate_classification(model: keras.Model, arrays: Any, classes: tuple[str,
         Scalars `top1`, `top5` and `mean_ap`; `label_score` is the one that selects. With several labels an
         image `top1` says how often the best-scored class is one of them and `top5` which share of them is
         among the five best, and `precision` and `recall` are those of all labels predicted above one half.
-        Tables `per_class` and, for single labels, the confusion matrix; samples `correct`, one an item.
+        Tables `per_class` and, for single labels, the confusion matrix; samples `correct`, one an item, and
+        `owner`, the image of each.
     """
-    return evaluate_logits(pair_logits(model, arrays), arrays.label, classes, multi_label)
+    measured = evaluate_logits(pair_logits(model, arrays), arrays.label, classes, multi_label)
+    measured.samples["owner"] = arrays.owner
+    return measured
 
 
 def evaluate_logits(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], multi_label: bool) -> Evaluation:

@@ -181,13 +181,24 @@ def _comparison(
         return f"{names} were run on different data"
     if not left.row.varies and not right.row.varies:
         seeds, pairs = seeds[:1], pairs[:1]
+    samples = [_grouped_alike(store.samples(a), store.samples(b)) for a, b in pairs]
+    left_items, right_items = (
+        _items(edition, column, records, kept)
+        for records, kept in zip(zip(*pairs, strict=True), zip(*samples, strict=True), strict=True)
+    )
     return compare(
         [left.values[column.scalar][seed] for seed in seeds],
         [right.values[column.scalar][seed] for seed in seeds],
         larger_is_better=column.better != "smaller",
-        left_items=_items(edition, column, [a for a, _ in pairs], store),
-        right_items=_items(edition, column, [b for _, b in pairs], store),
+        left_items=left_items,
+        right_items=right_items,
     )
+
+
+def _grouped_alike(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
+    """Return the samples of two runs on the same data: if one does not say whose its captions are, the other does."""
+    owner = left.get(OWNER, right.get(OWNER))
+    return (left, right) if owner is None else ({OWNER: owner, **left}, {OWNER: owner, **right})
 
 
 def _printed(edition: Edition, claim: Claim, column: Column) -> dict[str, float]:
@@ -200,11 +211,13 @@ def _printed(edition: Edition, claim: Claim, column: Column) -> dict[str, float]
     return found
 
 
-def _items(edition: Edition, column: Column, records: Sequence[Record], store: ResultStore) -> list[ItemScores] | None:
+def _items(
+    edition: Edition, column: Column, records: Sequence[Record], samples: Sequence[Mapping[str, np.ndarray]]
+) -> list[ItemScores] | None:
     """Return the per-item parts of a column for each record, or None where they are not known."""
     if edition.table.kind == "curve" or not column.items:
         return None
-    scores = [item_scores(column, store.samples(record)) for record in records]
+    scores = [item_scores(column, arrays) for arrays in samples]
     if any(score is None for score in scores):
         return None
     for score, record in zip(scores, records, strict=True):
