@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.environment import describe_environment
+from training.environment import describe_environment, package_version
 from training.files import replacing
 
 FOLDER = Path(__file__).parent / "results"
@@ -24,6 +24,8 @@ def add_json_option(parser: argparse.ArgumentParser, name: str) -> None:
 def keep(path: Path, rows: Any) -> None:
     """Write `rows` and a description of the machine to `path`, whole or not at all."""
     environment = describe_environment()
+    # Of the packages that a benchmark compares with, none is needed elsewhere.
+    environment["packages"]["torch"] = package_version("torch")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         kept = {"machine": {name: environment[name] for name in MACHINE}, "rows": rows}

@@ -73,7 +73,8 @@ def generated(root: Path) -> dict[Path, str]:
     store = ResultStore(root / "results")
     docs = root / "docs"
     marked = [path for path in [root / "README.md", *sorted(docs.glob("*.md"))] if path.exists()]
-    outcomes = editions(store, [made for path in marked for made in _marked(path, root, store)])
+    shown = {path: _marked(path, root, store) for path in marked}
+    outcomes = editions(store, [outcome for made in shown.values() for outcome in made])
     texts = {
         store.root / "tables" / f"{outcome.edition.name}{ending}": text
         for outcome in outcomes
@@ -89,7 +90,7 @@ def generated(root: Path) -> dict[Path, str]:
     texts[docs / "results.md"] = GENERATED + overview(outcomes, os.path.relpath(store.root / "tables", docs))
     for path in marked:
         if path not in texts:
-            texts[path] = with_results(path, root, store)
+            texts[path] = with_results(path, shown[path], store)
     return texts
 
 
@@ -118,15 +119,10 @@ def _outcome(options: str, store: ResultStore) -> Outcome:
     return assess(reproduce.edition(reproduce.parser().parse(shlex.split(options))), store)
 
 
-def with_results(path: Path, root: Path, store: ResultStore) -> str:
-    """Return the text of a page with the tables between its markers made new.
-
-    Raises:
-        UserError: a marker names a table or an option that does not exist.
-    """
+def with_results(path: Path, shown: Sequence[Outcome], store: ResultStore) -> str:
+    """Return the text of a page with the tables between its markers made new, from the outcome of each marker."""
     images = os.path.relpath(store.root / "tables", path.parent) + "/"
-
-    outcomes = iter(_marked(path, root, store))
+    outcomes = iter(shown)
     return BLOCK.sub(
         lambda block: f"{block[1]}\n{markdown(next(outcomes), '###', images)}\n{block[3]}",
         path.read_text(encoding="utf-8"),
@@ -134,7 +130,11 @@ def with_results(path: Path, root: Path, store: ResultStore) -> str:
 
 
 def _marked(path: Path, root: Path, store: ResultStore) -> list[Outcome]:
-    """Return the outcome of each marker of a page."""
+    """Return the outcome of each marker of a page.
+
+    Raises:
+        UserError: a marker names a table or an option that does not exist.
+    """
     found = []
     for block in BLOCK.finditer(path.read_text(encoding="utf-8")):
         try:

@@ -20,7 +20,7 @@ def describe_environment(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Return versions, processor, memory, devices, command line and source commit as JSON values."""
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "system": platform.platform(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -31,7 +31,8 @@ def describe_environment(argv: Sequence[str] | None = None) -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -86,12 +86,12 @@ class Model:
             value = self.loss(*batch)
         gradients = tape.gradient(value, [variable for variable, _, _ in self.weighted])
         for gradient, (variable, decay, rate), momentum in zip(gradients, self.weighted, self.momenta, strict=True):
+            if decay:
+                tf.raw_ops.ResourceApplyGradientDescent(
+                    var=momentum.handle, alpha=rate * decay / MOMENTUM, delta=variable
+                )
             tf.raw_ops.ResourceApplyKerasMomentum(
-                var=variable.handle,
-                accum=momentum.handle,
-                lr=rate,
-                grad=gradient + decay * variable if decay else gradient,
-                momentum=MOMENTUM,
+                var=variable.handle, accum=momentum.handle, lr=rate, grad=gradient, momentum=MOMENTUM
             )
         return value
 

@@ -3,6 +3,8 @@
 import concurrent.futures
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -272,6 +274,50 @@ def test_a_stop_reaches_every_command(tmp_path, monkeypatch):
             slow.result(timeout=20)
     with pytest.raises(KeyboardInterrupt):
         made.run("pass", tmp_path)
+
+
+COUNTING = """
+import pathlib, signal, sys, time
+got = []
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda received, _: got.append(int(received)))
+pathlib.Path(sys.argv[1], "up").touch()
+end = time.monotonic() + 30
+while not got and time.monotonic() < end:
+    time.sleep(0.05)
+time.sleep(1)
+pathlib.Path(sys.argv[1], "got").write_text(repr(got))
+sys.exit(143)
+"""
+STARTING = """
+import contextlib, sys, threading, time
+from training.reproduction import commands
+commands.command = lambda request, folder: [sys.executable, *sys.argv[1:]]
+made = commands.Commands()
+def run():
+    with contextlib.suppress(KeyboardInterrupt):
+        made.run(None, None)
+thread = threading.Thread(target=run)
+thread.start()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    made.stop()
+thread.join()
+"""
+
+
+def test_an_interrupted_terminal_reaches_a_run_once(tmp_path):
+    """Ctrl-C goes to a whole process group; a run that hears it twice would end without its checkpoint."""
+    (tmp_path / "counting.py").write_text(COUNTING)
+    command = [sys.executable, "-c", STARTING, str(tmp_path / "counting.py"), str(tmp_path)]
+    process = subprocess.Popen(command, cwd=HERE.parent.parent, start_new_session=True)
+    while not (tmp_path / "up").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(timeout=60)
+    assert (tmp_path / "got").read_text() == f"[{int(signal.SIGTERM)}]"
 
 
 def test_a_row_that_cannot_run_does_not_stop_the_others(make, tmp_path, trainer, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from training.reproduction.comparison import ClaimResult, Outcome
+from training.reproduction.store import Record
 from training.reproduction.table import Column
 from training.statistics import LEVEL, MIN_SEEDS, POWER, Comparison, Summary
 
@@ -138,11 +139,17 @@ def provenance(outcome: Outcome) -> str:
         return "No run has been made yet."
     commits = sorted({_short(record.commit) for record in records})
     minutes = sum(record.seconds for record in records) / 60
-    machines = sorted({f"{record.cores} cores of {record.processor}".removesuffix(" of ") for record in records})
+    machines = sorted({_machine(record) for record in records})
     waits = [record.waiting for record in records if record.waiting is not None]
     waited = f"; waiting for input took at most {max(waits):.0%} of a run's training" if waits else ""
     commit = ", ".join(commits)
     return f"{len(records)} runs, {minutes:.0f} min in all on {'; '.join(machines)}{waited}; commit {commit}."
+
+
+def _machine(record: Record) -> str:
+    """Return what a run ran on."""
+    shared = f", {record.jobs} at a time" if record.jobs > 1 else ""
+    return f"{record.cores} cores of {record.processor}".removesuffix(" of ") + shared
 
 
 def _short(commit: str | None) -> str:

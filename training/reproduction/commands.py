@@ -29,6 +29,7 @@ class Commands:
     """
 
     def __init__(self, jobs: int = 1):
+        self._jobs = jobs
         share = str(max(1, len(os.sched_getaffinity(0)) // jobs))
         self._environment = {**os.environ, **(dict.fromkeys(THREADS, share) if jobs > 1 else {})}
         self._processes: set[subprocess.Popen] = set()
@@ -53,11 +54,14 @@ class Commands:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
+                # Ctrl-C reaches this process alone, which passes it on once: a second signal would end the run at
+                # once, without its checkpoint.
+                start_new_session=True,
             )
             self._processes.add(process)
         last = ""
         for line in process.stderr:
-            print(f"    {line.rstrip()}", file=sys.stderr, flush=True)
+            print(f"{self._mark(folder)}{line.rstrip()}", file=sys.stderr, flush=True)
             last = line.strip() or last
         code = process.wait()
         with self._lock:
@@ -66,6 +70,10 @@ class Commands:
             raise KeyboardInterrupt
         if code:
             raise UserError(f"{last.removeprefix('error: ')} (exit code {code} of training.run)")
+
+    def _mark(self, folder: Path) -> str:
+        """Return what precedes a line of a run: its folder, where several runs speak at a time."""
+        return "    " if self._jobs == 1 else f"    {folder.name}: "
 
     def stop(self) -> None:
         """Ask all commands to stop, which write a checkpoint first; none is started any more."""

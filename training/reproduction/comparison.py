@@ -128,7 +128,8 @@ def _figure(edition: Edition, column: Column, record: Record, epochs: int) -> fl
         points = curve(edition, column, record)
         return float(np.mean(points[:epochs])) if points else None
     if column.scalar == "seconds":
-        return record.seconds if record.kind == "run" else None
+        # Runs that shared the cores say little about their own time.
+        return record.seconds if record.kind == "run" and record.jobs == 1 else None
     return record.scalars.get(column.scalar)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
+import dataclasses
 import itertools
 import os
 import threading
@@ -80,12 +81,12 @@ def fill(
             say(f"{head}: not made: {error}")
             return
         with keeping:
-            store.add(planned, record, samples)
+            store.add(planned, dataclasses.replace(record, jobs=jobs), samples)
         say(f"{head}: {record.seconds:.0f} s")
 
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        made = [pool.submit(make, *each) for each in missing.values()]
         try:
+            made = [pool.submit(make, *each) for each in missing.values()]
             for future in concurrent.futures.as_completed(made):
                 future.result()
         except BaseException:

@@ -62,6 +62,7 @@ class Record:
         epochs: columns of figures an epoch on the validation split, with `stage`.
         seconds: from start to finish on `cores` cores of `processor`.
         waiting: share of the training time that was spent waiting for input; None where nothing was trained.
+        jobs: runs that shared the cores at a time.
         commit, versions: of the source and of the packages.
         stem: its file name, without folder and ending.
     """
@@ -84,6 +85,7 @@ class Record:
     commit: str | None
     versions: Mapping[str, str | None]
     waiting: float | None = None
+    jobs: int = 1
     stem: str = ""
 
     def to_json(self) -> dict[str, Any]:
