@@ -77,13 +77,15 @@ class ToyData:
         def load(row: tf.Tensor) -> tuple[dict, dict]:
             noise = 0.05 * tf.sin(tf.cast(row[:, None] * 7 + epoch * 13, tf.float32) + tf.range(6, dtype=tf.float32))
             faulty = tf.cast(row == FAULTY_ROW, tf.float32)[:, None]
-            inputs = tf.gather(x, row) + noise
-            if fault == "once" and epoch == 1:
+            inputs, targets = tf.gather(x, row) + noise, tf.gather(y, row)
+            if fault == "input" and epoch == 1:
                 inputs = tf.where(faulty > 0, np.nan, inputs)
+            if fault == "once" and epoch == 1:
+                targets = tf.where(faulty > 0, np.nan, targets)
             if fault == "persistent" and epoch >= 1:
-                inputs = inputs * np.nan
+                targets = targets * np.nan
             gradient = faulty if fault == "gradient" and epoch == 1 else 0.0 * faulty
-            return {"x": inputs}, {"y": tf.gather(y, row), "gradient_fault": gradient}
+            return {"x": inputs}, {"y": targets, "gradient_fault": gradient}
 
         numbers = tf.data.Dataset.from_generator(
             lambda: iter([np.asarray(row, np.int64) for row in rows]),
