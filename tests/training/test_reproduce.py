@@ -329,6 +329,15 @@ def test_a_row_that_cannot_run_does_not_stop_the_others(make, tmp_path, trainer,
     assert "Some runs are missing." in text and "undecided" in text
 
 
+def test_rows_that_share_a_failed_run_are_both_named(make, tables, trainer, capsys):
+    (tables / "toys.toml").write_text(TABLE.replace('variant = "weak"', "overrides = { skill = 0.8 }"))
+    trainer.broken = (0.8, 1)
+    assert make("--table", "toys") == 1
+    said = capsys.readouterr().err
+    assert "not made: weak: no weights" in said and "not made: strong: no weights" in said
+    assert trainer.runs == [(0.8, 0), (0.8, 1)]
+
+
 def test_nothing_made_leaves_no_page(make, tmp_path, trainer):
     trainer.broken = (0.3, 0)
     assert make("--table", "toys", "--set", "skill=0.3") == 1

@@ -21,7 +21,6 @@ from training.environment import describe_environment
 from training.reproduction.commands import Commands
 from training.reproduction.edition import DATA_VARIABLE, Edition
 from training.reproduction.store import Planned, Record, ResultStore
-from training.reproduction.table import Row
 from training.request import Request
 from training.results import read_samples
 from training.run_directory import TIMINGS, RunDirectory
@@ -63,21 +62,23 @@ def fill(
     failures: dict[str, str] = {}
     wanted = [(row, planned) for row in edition.table.rows for planned in edition.planned(row)]
     # Two rows may need the same run.
-    missing: dict[str, tuple[int, Row, Planned]] = {}
+    missing: dict[str, tuple[int, list[str], Planned]] = {}
     for number, (row, planned) in enumerate(wanted, start=1):
-        if planned.stem not in missing and (again or not store.find(planned)):
-            missing[planned.stem] = number, row, planned
+        if planned.stem in missing:
+            missing[planned.stem][1].append(row.label)
+        elif again or not store.find(planned):
+            missing[planned.stem] = number, [row.label], planned
     keeping = threading.Lock()
 
-    def make(number: int, row: Row, planned: Planned) -> None:
-        if row.label in failures:
+    def make(number: int, labels: list[str], planned: Planned) -> None:
+        if failures.keys() >= set(labels):
             return
-        head = f"[{number}/{len(wanted)}] {row.label}, seed {planned.request.seed}"
+        head = f"[{number}/{len(wanted)}] {labels[0]}, seed {planned.request.seed}"
         say(f"{head}: {planned.kind} on {planned.data}")
         try:
             record, samples = _make(planned, runs_root, train, again)
         except UserError as error:
-            failures[row.label] = str(error)
+            failures.update(dict.fromkeys(labels, str(error)))
             say(f"{head}: not made: {error}")
             return
         with keeping:
