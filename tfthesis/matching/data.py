@@ -13,6 +13,7 @@ from tfthesis.data.paired import PairedData
 from tfthesis.encoders import open_encoder
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.errors import UserError
+from tfthesis.matching.recipe import PairRecipe
 
 #: In place of an encoder's name: the features that the dataset brings along.
 PRECOMPUTED = "precomputed"
@@ -24,8 +25,8 @@ def open_pairs(
     *,
     image_encoder: tuple[str, str],
     text_encoder: tuple[str, str],
-    labels: str,
-    max_words: int,
+    labels: str = "none",
+    max_words: int = 256,
     word_list: str = "",
     options: Mapping[str, Any],
 ) -> PairedData:
@@ -52,6 +53,37 @@ def open_pairs(
     words = read_words(Path(word_list)) if word_list else None
     dataset = open_image_text(name, directory, **options)
     return PairedData(dataset, *encoders, labels=labels, max_words=max_words, words=words)
+
+
+def open_for(
+    recipe: PairRecipe, name: str, directory: Path | None, *, drawn: Mapping[str, Any], **options: Any
+) -> PairedData:
+    """Open the dataset `name` with the reader's options and the encoders of a recipe.
+
+    Args:
+        recipe: with fields `image_encoder` and `text_encoder` beside those of every image-text recipe.
+        name, directory: of the dataset.
+        drawn: how scenes are rendered: options of that reader that are recipe fields.
+        options: further arguments of `open_pairs`, such as `labels`.
+
+    Raises:
+        UserError: as `open_pairs`, or an option of the reader is a recipe field.
+    """
+    read = reader_options(recipe.reader)
+    if name == "scenes":
+        if twice := sorted(read.keys() & drawn):
+            raise UserError(f"recipe field 'reader': {twice[0]!r} of scenes is the recipe field 'scene_{twice[0]}'")
+        read |= drawn
+    elif recipe.text_encoder == PRECOMPUTED and recipe.text_weights:
+        read |= {"text": recipe.text_weights}
+    return open_pairs(
+        name,
+        directory,
+        image_encoder=(recipe.image_encoder, recipe.image_weights),
+        text_encoder=(recipe.text_encoder, recipe.text_weights),
+        options=read,
+        **options,
+    )
 
 
 def reader_options(assignments: Sequence[str]) -> dict[str, Any]:

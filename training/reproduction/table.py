@@ -63,6 +63,8 @@ class Row:
         data: dataset that this row fixes, if any.
         folder: where `data` lies below `--data-dir`.
         spec: for kind "count": `inputs` (widths by name), `classes` (their number), `multi_label`.
+        measure: which of several measurements of one run is shown: what names of scalars and samples begin with,
+            before a dot. Rows that differ only here share their runs.
         series, x: position in a sweep.
     """
 
@@ -74,6 +76,7 @@ class Row:
     data: str | None = None
     folder: str | None = None
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    measure: str = ""
     series: str = ""
     x: float | None = None
 
@@ -81,6 +84,10 @@ class Row:
     def varies(self) -> bool:
         """Whether a seed enters the result."""
         return self.kind == "run" or self.settled(0) != self.settled(1)
+
+    def named(self, name: str) -> str:
+        """Return what this row's measurement calls a scalar or sample."""
+        return f"{self.measure}.{name}" if self.measure else name
 
     def settled(self, seed: int) -> dict[str, Any]:
         """Return the overrides of the run of `seed`."""
