@@ -10,7 +10,7 @@ from tfthesis import layers
 from tfthesis.matching.recipe import PairRecipe
 
 
-def norm(recipe: PairRecipe, name: str) -> keras.layers.Layer:
+def norm(recipe: PairRecipe, name: str, **options: Any) -> keras.layers.Layer:
     """Return a BatchNormalization over the global batch, so that one and many devices train the same model."""
     return keras.layers.BatchNormalization(
         momentum=recipe.norm_momentum,
@@ -18,6 +18,7 @@ def norm(recipe: PairRecipe, name: str) -> keras.layers.Layer:
         synchronized=True,
         name=name,
         dtype=recipe.precision,
+        **options,
     )
 
 

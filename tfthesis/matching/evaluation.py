@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfthesis.matching.embedding import MODALITIES, embed, has_branch, in_chunks
-from tfthesis.matching.scores import Measure, fused_queries, part_widths, query_weights, unit_parts
+from tfthesis.matching.embedding import MODALITIES, has_branch, in_chunks
+from tfthesis.matching.scores import Measure, embedded_parts, fused_queries, query_weights
 from tfthesis.method import Evaluation
 from tfthesis.metrics.classification import (
     average_precisions,
@@ -36,10 +36,7 @@ def evaluate_matching(
         Scalars `i2t_r1 ... t2i_r10` and their sum `r_sum`, which selects; samples `i2t_rank`, `t2i_rank`
         and `owner`, the image of each caption.
     """
-    image, text = (
-        unit_parts(embed(model, modality, getattr(arrays, modality)), part_widths(model, modality))
-        for modality in MODALITIES
-    )
+    image, text = (embedded_parts(model, arrays, modality) for modality in MODALITIES)
     measures = {"": measure or Measure(tuple(range(len(image))))}
     measures |= {f"{name}.": way for name, way in (further or {}).items()}
     scalars: dict[str, float] = {}

@@ -8,12 +8,14 @@ CycleMatch. The inner product averages them; adaptive fusion weighs a query's pa
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
 
 from tfthesis import layers
 from tfthesis.errors import UserError
+from tfthesis.matching.embedding import MODALITIES, embed
 from tfthesis.metrics.adaptive_fusion import adaptive_weights, positive_areas
 
 
@@ -67,3 +69,30 @@ def fused_queries(queries: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Return `[Q, D]` whose inner products with joined unit parts are the fused scores (Eq 6.8, 6.11)."""
     columns = weights.astype(np.float32).T[:, :, None]
     return np.concatenate([weight * query for weight, query in zip(columns, queries, strict=True)], axis=1)
+
+
+def embedded_parts(model: keras.Model, arrays: Any, modality: str) -> list[np.ndarray]:
+    """Return the L2-normalised parts `[N, D_s]` of all images, or all captions, of a split."""
+    vectors = embed(model, modality, getattr(arrays, modality))
+    return unit_parts(vectors, part_widths(model, modality))
+
+
+def query_scores(
+    model: keras.Model, arrays: Any, modality: str, rows: np.ndarray, measure: Measure | None = None
+) -> np.ndarray:
+    """Return the scores `[Q, N]` of some images against all captions of a split, or of captions against all images.
+
+    Args:
+        model: a matching model.
+        arrays: the split's `PairArrays`.
+        modality: of the queries.
+        rows: which of the split's images or captions ask.
+        measure: how they are compared; None averages all parts.
+    """
+    other = MODALITIES[1 - MODALITIES.index(modality)]
+    queries = [part[rows] for part in embedded_parts(model, arrays, modality)]
+    candidates = embedded_parts(model, arrays, other)
+    measure = measure or Measure(tuple(range(len(queries))))
+    queries, candidates = ([side[part] for part in measure.parts] for side in (queries, candidates))
+    weights = query_weights(queries, candidates, measure.adaptive)
+    return fused_queries(queries, weights) @ np.concatenate(candidates, axis=1).T

@@ -29,6 +29,7 @@ branches = LazyModule("tfthesis.matching.branches")
 drawing = LazyModule("tfthesis.matching.pictures")
 evaluation = LazyModule("tfthesis.matching.evaluation")
 pairs = LazyModule("tfthesis.matching.data")
+score_drawing = LazyModule("tfthesis.matching.score_pictures")
 scores = LazyModule("tfthesis.matching.scores")
 served = LazyModule("tfthesis.matching.served")
 
@@ -239,8 +240,9 @@ def signatures(
 
 
 def pictures(model: keras.Model, data: Data, recipe: RRFNetRecipe, folder: Path) -> list[Picture]:
-    """Draw retrieved items both ways (Fig 5.5) and the embedding map, of the test split."""
-    return drawing.matching_pictures(model, data, "test", folder)
+    """Draw retrieved items both ways (Fig 5.5), the embedding map and similarities, of the test split."""
+    drawn = drawing.matching_pictures(model, data, "test", folder)
+    return [*drawn, score_drawing.similarity_matrix(model, data.arrays("test"), folder)]
 
 
 _THESIS = RRFNetRecipe(dataset="flickr30k")
