@@ -58,6 +58,7 @@ class Row:
         kind: "run" trains and evaluates; "ridge" is the closed-form ridge map on the same features;
             "bag_of_words" classifies captions by the counts of their words;
             "count" builds the model and counts weights.
+        method: name of the row's method; None takes the table's.
         preset: preset instead of the edition's scale.
         variant, overrides: the recipe. `{seed}` in a string stands for the seed of the run, such as a fold's number.
         data: dataset that this row fixes, if any.
@@ -70,6 +71,7 @@ class Row:
 
     label: str
     kind: str = "run"
+    method: str | None = None
     preset: str | None = None
     variant: str | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -116,7 +118,7 @@ class Table:
         kind: "table", "sweep" (one recipe field takes several values) or "curve" (validation figures
             over the epochs of a run).
         title, source, note: for people.
-        method: name of the method.
+        method: name of the method of the rows that name none.
         preset: scale that is used unless another is asked for.
         seeds: of the runs.
         parameter, values: recipe field of a sweep and its values.
@@ -150,7 +152,7 @@ class Table:
 
     def recipe(self, row: Row, scale: str, changes: Mapping[str, Any] | None = None, seed: int = 0) -> Recipe:
         """Return the recipe of `row` at `scale` for the run of `seed`; `changes` apply to every row."""
-        method = load_method(self.method)
+        method = load_method(row.method or self.method)
         return method.recipe(row.preset or scale, row.variant, **{**row.settled(seed), **(changes or {})})
 
 
