@@ -46,4 +46,5 @@ def _weights(areas: tf.Tensor) -> tf.Tensor:
 
 
 def _weighted(queries: tf.Tensor, weights: tf.Tensor, widths: tuple[int, ...]) -> tf.Tensor:
-    return queries * tf.repeat(weights, list(widths), axis=1)
+    parts = zip(tf.split(queries, widths, axis=1), tf.unstack(weights, num=len(widths), axis=1), strict=True)
+    return tf.concat([part * weight[:, None] for part, weight in parts], axis=1)
