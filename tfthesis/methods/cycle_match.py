@@ -299,6 +299,8 @@ _QUICK = CycleMatchRecipe(
     image_encoder="efficientnet_lite0",
     text_encoder="glove_50d",
     widths=(512, 256, 256),
+    # Table cycle_choice: both by the validation split.
+    standardised=True,
     weight_decay=0.005,
     negatives=20,
     batch_size=128,
