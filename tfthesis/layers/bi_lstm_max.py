@@ -148,9 +148,7 @@ class BiLSTMMax(keras.layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-def torch_lstm_weights(
-    arrays: Mapping[str, np.ndarray], prefix: str = "enc_lstm."
-) -> tuple[LSTMWeights, LSTMWeights]:
+def torch_lstm_weights(arrays: Mapping[str, np.ndarray], prefix: str = "enc_lstm.") -> tuple[LSTMWeights, LSTMWeights]:
     """Return the forward and the backward weights in the arrays of a `torch.nn.LSTM`, as float32.
 
     Args:
