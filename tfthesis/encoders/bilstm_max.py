@@ -21,6 +21,8 @@ from tfthesis.layers.bi_lstm_max import LSTMWeights, bi_lstm_max, torch_lstm_wei
 
 # What each published version puts around a sentence.
 MARKS = {1: ("<s>", "</s>"), 2: ("<p>", "</p>")}
+# Known words of a text that are read. Captions have a tenth of them; a served model must not hang on a book.
+LONGEST = 512
 # Sentences that run together, each as long as the longest of them.
 BLOCK = 128
 
@@ -29,7 +31,8 @@ class InferSent(Encoder):
     """Maximum over time of a bidirectional LSTM over pretrained word vectors, 4096-d as published.
 
     A sentence is its known words between two marks, whose vectors come from the word vectors too; a mark that these
-    lack is left out. A text without any word is what its marks give, or zeros without marks.
+    lack is left out. A text without any word is what its marks give, or zeros without marks; of a text that is no
+    sentence the first `LONGEST` words are read.
 
     It differs from the released code in three points. Words are split and made lower-case by `tfthesis.encoders.words`;
     there NLTK's tokens keep case and punctuation. A sentence is not padded: the first version there takes the maximum
@@ -93,7 +96,8 @@ class InferSent(Encoder):
         super().__init__(name, Path(weights), 2 * units, variables, [table.lookup])
 
     def preprocessing(self) -> dict[str, Any]:
-        return {"words": RULES, "table": len(self._table.words), "marks": list(self._table.marks), "version": 1}
+        marks = list(self._table.marks)
+        return {"words": RULES, "table": len(self._table.words), "marks": marks, "longest": LONGEST, "version": 1}
 
     def chosen(self) -> dict[str, Any]:
         return {"word_vectors": self._table.source, "max_words": self._max_words, "version": self._version}
@@ -107,16 +111,16 @@ class InferSent(Encoder):
         # Of a thousand captions the longest has several times the words of the mean one: in order of their length
         # few steps are spent on padding.
         order = tf.argsort(sentences.row_lengths(), stable=True)
-        starts = tf.range(0, sentences.nrows(), BLOCK)
+        # Of no text there is an empty block: a map over no block at all would lose the dimension.
+        starts = tf.range(0, tf.maximum(sentences.nrows(), 1), BLOCK)
         blocks = tf.RaggedTensor.from_row_starts(tf.gather(sentences, order), starts)
-        found = tf.map_fn(
-            self._block, blocks, fn_output_signature=tf.RaggedTensorSpec([None, self.dimension], ragged_rank=0)
-        )
+        rows = tf.RaggedTensorSpec([None, self.dimension], ragged_rank=0)
+        found = tf.map_fn(self._block, blocks, fn_output_signature=rows)
         return tf.gather(found.values, tf.math.invert_permutation(order))
 
     def _sentences(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Return the rows of marks and known words of each text."""
-        known = self._table.known_rows(texts)
+        known = self._table.known_rows(texts)[:, :LONGEST]
         first, last = (
             [tf.fill([known.nrows(), 1], np.int64(self._table.marks[mark]))] if mark in self._table.marks else []
             for mark in MARKS[self._version]
