@@ -27,7 +27,7 @@ class WordEmbedding(keras.layers.Layer):
         `[B, L, dimension]`.
 
     Raises:
-        tf.errors.InvalidArgumentError: on a CPU, a row number below 0 or beyond the last row; elsewhere it gives zeros.
+        tf.errors.InvalidArgumentError: on a CPU, a row number below 0 or beyond the last row.
     """
 
     def __init__(self, rows: int, dimension: int, train_vectors: bool = False, **kwargs: Any):

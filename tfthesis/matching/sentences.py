@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfthesis import layers
 from tfthesis.encoders import reopen
@@ -43,7 +44,7 @@ def sentence_features(
     return layers.BiLSTMMax(units, name="text_bilstm_max", dtype=dtype)([words, rows])
 
 
-def _vectors(spec: Spec) -> Any:
+def _vectors(spec: Spec) -> np.ndarray:
     description = spec.encoders.get("text", {"name": "none"})
     if description["name"] != "word_rows":
         raise UserError(f"the model reads words: expected text_encoder 'word_rows', got {description['name']!r}")
