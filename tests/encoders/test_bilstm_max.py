@@ -9,14 +9,12 @@ import pytest
 import tensorflow as tf
 
 from tests.encoders import torch_files
-from tests.encoders.test_export_encoders import endpoint
 from tests.encoders.test_word_vectors import write_arrays
 from tests.encoders.torch_files import Call, Global
 from tests.layers.test_bi_lstm_max import UNITS, WIDTH, expected, torch_arrays
 from tfthesis import layers
 from tfthesis.encoders import bilstm_max, encoder_names, open_encoder, reopen
 from tfthesis.errors import UserError
-from tfthesis.export.stock_ops import ops_beyond_stock
 
 WORDS = ["a", "Dog", "runs", "u.s.", "</s>", "<s>", "<p>"]
 VECTORS = np.random.default_rng(2).standard_normal((len(WORDS), WIDTH)).astype(np.float32)
@@ -169,21 +167,6 @@ def test_a_pickled_module_is_refused_and_runs_nothing(tmp_path, word_vectors, mo
         with pytest.raises(UserError, match=f"{name}.pkl: not a plain PyTorch archive .*{attack.name}"):
             open_encoder("bilstm_max", path, word_vectors=word_vectors)
     assert not (tmp_path / "executed").exists()
-
-
-def test_the_saved_graph_answers_in_a_session_with_core_operations(tmp_path, archive, word_vectors):
-    encoder = open_encoder("bilstm_max", archive, word_vectors=word_vectors)
-    module = tf.Module()
-    module.tracked = encoder.trackables()
-    tf.saved_model.save(module, str(tmp_path / "model"), signatures={"encode": endpoint(encoder)})
-    assert ops_beyond_stock(tmp_path / "model") == {}
-    with tf.compat.v1.Session(graph=tf.Graph()) as session:
-        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "model"))
-        signature = loaded.signature_def["encode"]
-        fetch, feed = signature.outputs["feature"].name, signature.inputs["raw"].name
-        found = session.run(fetch, {feed: TEXTS})
-        assert session.run(fetch, {feed: np.array([], object)}).shape == (0, encoder.dimension)
-    np.testing.assert_allclose(found, encoder(tf.constant(TEXTS)), rtol=1e-6, atol=1e-7)
 
 
 def test_word_vectors_of_the_package(tmp_path):
