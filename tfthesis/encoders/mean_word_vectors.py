@@ -10,19 +10,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfthesis.encoders.encoder import Encoder
-from tfthesis.encoders.word_vectors import GLOVE_PACKAGE, read_word_vectors
-from tfthesis.encoders.words import RULES, mean_rows, split_words
+from tfthesis.encoders.word_table import MAX_WORDS, WordTable
+from tfthesis.encoders.word_vectors import GLOVE_PACKAGE
+from tfthesis.encoders.words import RULES, mean_rows
 from tfthesis.errors import UserError
-
-MAX_WORDS = 100_000
 
 
 class MeanWordVectors(Encoder):
     """Mean of pretrained word vectors; tokenising and lookup are part of the graph.
 
-    Unknown words are left out; a text of unknown words only is the zero vector. Words of the file that the rules of
-    `tfthesis.encoders.words` never produce (with punctuation, or a rarer spelling of the same lower-case word) are not
-    kept, and the table is capped, so that a served model stays small.
+    Unknown words are left out; a text of unknown words only is the zero vector. Which words of the file are kept says
+    `tfthesis.encoders.word_table.WordTable`.
     """
 
     modality = "text"
@@ -49,18 +47,16 @@ class MeanWordVectors(Encoder):
         """
         if weights is None and name != "glove_50d":
             raise UserError(f"encoder {name!r} needs weights: a word2vec .bin, GloVe .txt or .npy file")
-        source = GLOVE_PACKAGE if weights in (None, GLOVE_PACKAGE) else Path(weights)
         self._max_words = max_words
         self._vocabulary = None if vocabulary is None else tuple(sorted(set(vocabulary)))
-        words, vectors = read_word_vectors(source, max_words=max_words, vocabulary=self._vocabulary)
-        kept, rows = _producible(words)
-        # An array, because a tf.Module would track each word of a list.
-        self.words = np.array(kept, dtype=object)
-        self._vectors = tf.Variable(vectors[rows], trainable=False, name="vectors")
-        # The words are constants of the graph and not a file: nothing to lose between export and serving.
-        entries = tf.lookup.KeyValueTensorInitializer(kept, np.arange(len(kept), dtype=np.int64))
-        self._rows = tf.lookup.StaticHashTable(entries, default_value=-1)
-        super().__init__(name, source, vectors.shape[1], [self._vectors], [self._rows])
+        self._table = WordTable(weights or GLOVE_PACKAGE, max_words=max_words, vocabulary=self._vocabulary)
+        self._vectors = tf.Variable(self._table.vectors, trainable=False, name="vectors")
+        super().__init__(name, self._table.source, self._vectors.shape[1], [self._vectors], [self._table.lookup])
+
+    @property
+    def words(self) -> np.ndarray:
+        """The words that have a vector, `[W]`."""
+        return self._table.words
 
     def preprocessing(self) -> dict[str, Any]:
         return {"words": RULES, "table": len(self.words)}
@@ -69,26 +65,10 @@ class MeanWordVectors(Encoder):
         return {"max_words": self._max_words, "vocabulary": self._vocabulary and list(self._vocabulary)}
 
     def content(self) -> list[tuple[str, np.ndarray]]:
-        words = np.frombuffer("\n".join(self.words).encode(), np.uint8)
-        return [("words", words), ("vectors", self._vectors.numpy())]
+        return self._table.content()
 
     def encode(self, items: tf.Tensor) -> tf.Tensor:
-        words = split_words(items)
-        return mean_rows(self._vectors, words.with_flat_values(self._rows.lookup(words.flat_values)))
-
-
-def _producible(words: list[str]) -> tuple[list[str], list[int]]:
-    """Return the words as texts are split into, each with the row of its first spelling."""
-    pieces = split_words(tf.constant(words))
-    single = tf.squeeze(tf.where(pieces.row_lengths() == 1), 1)
-    first: dict[str, int] = {}
-    for row, piece in zip(single.numpy(), tf.gather(pieces, single).flat_values.numpy(), strict=True):
-        # "U.S." must not become "us", so a word that only loses punctuation is not kept.
-        if piece.decode() == words[row].lower():
-            first.setdefault(piece.decode(), int(row))
-    if not first:
-        raise UserError("word vectors: no word of the file is a run of letters and digits")
-    return list(first), list(first.values())
+        return mean_rows(self._vectors, self._table.rows(items))
 
 
 ENCODERS = {"glove_50d": MeanWordVectors, "word_vectors": MeanWordVectors}
