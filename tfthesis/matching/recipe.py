@@ -20,6 +20,11 @@ class PairRecipe(Recipe):
         "", "path of the text encoder's weights, or the name of precomputed text features; empty takes the default"
     )
     text_options: tuple[str, ...] = setting((), "options of the text encoder, each as name=value")
+    sentence_units: int = setting(
+        2048,
+        "units each way of the BiLSTM-max that trains with the model where the text encoder is word_rows",
+        source="section 6.4.1",
+    )
     scene_images: tuple[int, int, int] = setting(
         (1000, 200, 500), "rendered scenes for training, validation and test", unit="images"
     )

@@ -126,10 +126,10 @@ def build(recipe: CycleMatchRecipe, spec: Spec) -> keras.Model:
         UserError: the recipe trains nothing, names an unknown part, or compares scores that it does not train.
     """
     _check(recipe)
-    inputs = {name: keras.Input(spec.inputs[name], name=name) for name in ("image", "text")}
-    spaces = {name: _space(recipe, name, features) for name, features in inputs.items()}
-    to_text = _mapping(recipe, "i2t", spec.inputs["text"][0])
-    to_image = _mapping(recipe, "t2i", spec.inputs["image"][0])
+    inputs, encoded = branches.inputs_and_features(recipe, spec, ("image", "text"))
+    spaces = {name: _space(recipe, name, features) for name, features in encoded.items()}
+    to_text = _mapping(recipe, "i2t", spaces["text"].shape[-1])
+    to_image = _mapping(recipe, "t2i", spaces["image"].shape[-1])
     outputs = {f"{name}_space": space for name, space in spaces.items()}
     outputs["image_latent"], outputs["i2t"] = to_text(spaces["image"], "")
     outputs["text_latent"], outputs["t2i"] = to_image(spaces["text"], "")

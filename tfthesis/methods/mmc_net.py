@@ -142,8 +142,8 @@ def build(recipe: MMCNetRecipe, spec: Spec) -> keras.Model:
     _check(recipe, spec)
     policy = recipe.precision
     needed = [name for name in ("image", "text") if recipe.matching or recipe.classifier_input in ("both", name)]
-    inputs = {name: keras.Input(spec.inputs[name], name=name) for name in needed}
-    fused = {name: _branch(name, inputs[name], recipe) for name in needed}
+    inputs, features = branches.inputs_and_features(recipe, spec, needed)
+    fused = {name: _branch(name, features[name], recipe) for name in needed}
     outputs = {}
     if recipe.matching:
         for name in needed:

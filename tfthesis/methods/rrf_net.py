@@ -103,10 +103,10 @@ def build(recipe: RRFNetRecipe, spec: Spec) -> keras.Model:
         UserError: a block does not fit its layer, or two members have the same T.
     """
     _check(recipe)
-    inputs = {name: keras.Input(spec.inputs[name], name=name) for name in MODALITIES}
+    inputs, features = branches.inputs_and_features(recipe, spec, MODALITIES)
     outputs = {}
     for modality in MODALITIES:
-        members = [_branch(modality, inputs[modality], recipe, t) for t in recipe.recurrences]
+        members = [_branch(modality, features[modality], recipe, t) for t in recipe.recurrences]
         name = f"{modality}_embedding"
         if len(members) == 1:
             outputs[name] = keras.layers.UnitNormalization(name=name, dtype=recipe.precision)(members[0])
@@ -121,6 +121,11 @@ def _check(recipe: RRFNetRecipe) -> None:
         raise UserError(f"recipe field 'widths': expected two layers or more, got {recipe.widths}")
     if not recipe.recurrences or len(set(recipe.recurrences)) < len(recipe.recurrences) or min(recipe.recurrences) < 0:
         raise UserError(f"recipe field 'recurrences': expected different numbers from 0 on, got {recipe.recurrences}")
+    if len(recipe.recurrences) > 1 and recipe.text_encoder == "word_rows":
+        raise UserError(
+            "recipe field 'recurrences': the members of an ensemble train apart, and 'word_rows' has one sentence "
+            "encoder that trains; take one number, or another text_encoder"
+        )
     for number in recipe.blocks:
         if not 2 <= number <= len(recipe.widths) - 1:
             raise UserError(
