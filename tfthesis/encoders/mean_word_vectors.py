@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.word_vectors import GLOVE_PACKAGE, read_word_vectors
-from tfthesis.encoders.words import RULES, mean_rows, split_words
+from tfthesis.encoders.words import RULES, mean_rows, split_words, word_rows, word_table
 from tfthesis.errors import UserError
 
 MAX_WORDS = 100_000
@@ -57,9 +57,7 @@ class MeanWordVectors(Encoder):
         # An array, because a tf.Module would track each word of a list.
         self.words = np.array(kept, dtype=object)
         self._vectors = tf.Variable(vectors[rows], trainable=False, name="vectors")
-        # The words are constants of the graph and not a file: nothing to lose between export and serving.
-        entries = tf.lookup.KeyValueTensorInitializer(kept, np.arange(len(kept), dtype=np.int64))
-        self._rows = tf.lookup.StaticHashTable(entries, default_value=-1)
+        self._rows = word_table(kept)
         super().__init__(name, source, vectors.shape[1], [self._vectors], [self._rows])
 
     def preprocessing(self) -> dict[str, Any]:
@@ -73,8 +71,7 @@ class MeanWordVectors(Encoder):
         return [("words", words), ("vectors", self._vectors.numpy())]
 
     def encode(self, items: tf.Tensor) -> tf.Tensor:
-        words = split_words(items)
-        return mean_rows(self._vectors, words.with_flat_values(self._rows.lookup(words.flat_values)))
+        return mean_rows(self._vectors, word_rows(self._rows, items))
 
 
 def _producible(words: list[str]) -> tuple[list[str], list[int]]:
