@@ -12,6 +12,7 @@ from tests.encoders.test_open_encoder import png
 from tests.encoders.test_word_vectors import write_arrays
 from tfthesis.encoders import open_encoder
 from tfthesis.encoders.efficientnet_lite import efficientnet_lite
+from tfthesis.encoders.fitted import open_fitted
 
 TEXTS = [b"The dog runs.", b"", b"unknown", "naïve 日本".encode(), b"bad \xff bytes"]
 
@@ -23,10 +24,13 @@ def encoders(tmp_path_factory):
     network = efficientnet_lite("efficientnet_lite0")
     arrays = {f"{layer.name}/{variable.name}": variable for layer in network.layers for variable in layer.weights}
     np.savez(folder / "w.npz", **{name: variable.numpy() for name, variable in arrays.items()})
+    words = write_arrays(folder / "v.npy", VECTORS, WORDS)
+    captions = ["the dog", "us runs", "naïve 日本", "the dog runs", "dog us"]
     return {
         "lite": open_encoder("efficientnet_lite0", folder / "w.npz"),
         "hashed": open_encoder("hashed_words"),
-        "words": open_encoder("word_vectors", write_arrays(folder / "v.npy", VECTORS, WORDS)),
+        "words": open_encoder("word_vectors", words),
+        "hglmm": open_fitted("hglmm", captions, words, options={"centres": 2}, cache=folder),
     }
 
 

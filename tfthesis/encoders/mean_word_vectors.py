@@ -68,10 +68,19 @@ class MeanWordVectors(Encoder):
 
     def content(self) -> list[tuple[str, np.ndarray]]:
         words = np.frombuffer("\n".join(self.words).encode(), np.uint8)
-        return [("words", words), ("vectors", self._vectors.numpy())]
+        return [("words", words), ("vectors", self.vectors)]
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """`[W, D]` float32, the vector of each of `words`."""
+        return self._vectors.numpy()
+
+    def rows(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Return the rows of the words of texts `[B]` as ragged int64 `[B, words]`, -1 for an unknown word."""
+        return word_rows(self._rows, texts)
 
     def encode(self, items: tf.Tensor) -> tf.Tensor:
-        return mean_rows(self._vectors, word_rows(self._rows, items))
+        return mean_rows(self._vectors, self.rows(items))
 
 
 def _producible(words: list[str]) -> tuple[list[str], list[int]]:
