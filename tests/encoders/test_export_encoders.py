@@ -14,6 +14,7 @@ from tests.encoders.test_word_vectors import write_arrays
 from tests.layers.test_bi_lstm_max import torch_arrays
 from tfthesis.encoders import open_encoder
 from tfthesis.encoders.efficientnet_lite import efficientnet_lite
+from tfthesis.encoders.fitted import open_fitted
 
 TEXTS = [b"The dog runs.", b"", b"unknown", "naïve 日本".encode(), b"bad \xff bytes"]
 
@@ -27,12 +28,14 @@ def encoders(tmp_path_factory):
     np.savez(folder / "w.npz", **{name: variable.numpy() for name, variable in arrays.items()})
     vectors = write_arrays(folder / "v.npy", VECTORS, WORDS)
     lstm = torch_files.write_state(folder / "lstm.pkl", torch_arrays(width=VECTORS.shape[1]))
+    captions = ["the dog", "us runs", "naïve 日本", "the dog runs", "dog us"]
     return {
         "lite": open_encoder("efficientnet_lite0", folder / "w.npz"),
         "hashed": open_encoder("hashed_words"),
         "words": open_encoder("word_vectors", vectors),
         "lstm": open_encoder("bilstm_max", lstm, word_vectors=vectors),
         "rows": open_encoder("word_rows", word_vectors=vectors),
+        "hglmm": open_fitted("hglmm", captions, vectors, options={"centres": 2}, cache=folder),
     }
 
 

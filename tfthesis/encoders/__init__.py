@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,25 @@ def encoder_names(modality: str) -> list[str]:
     return sorted(name for name, encoder in _classes().items() if encoder.modality == modality)
 
 
+def encoder_class(name: str) -> type[Encoder]:
+    """Return the class of an encoder.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    classes = _classes()
+    if name not in classes:
+        raise closest(name, sorted(classes), "encoder")
+    return classes[name]
+
+
+def refuse_unknown(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise a `UserError` for an option that encoder `name` does not have."""
+    for option in options:
+        if option not in known:
+            raise UserError(f"encoder {name!r} has no option {option!r}; it takes: {', '.join(known) or 'none'}")
+
+
 def open_encoder(name: str, weights: str | Path | None = None, **options: Any) -> Encoder:
     """Return an encoder with its weights loaded.
 
@@ -50,14 +69,9 @@ def open_encoder(name: str, weights: str | Path | None = None, **options: Any) -
     Raises:
         UserError: unknown name or option, or weights that are missing or do not fit.
     """
-    classes = _classes()
-    if name not in classes:
-        raise closest(name, sorted(classes), "encoder")
-    known = classes[name].options
-    for option in options:
-        if option not in known:
-            raise UserError(f"encoder {name!r} has no option {option!r}; it takes: {', '.join(known) or 'none'}")
-    return classes[name](name, weights, **options)
+    encoder = encoder_class(name)
+    refuse_unknown(name, options, encoder.options)
+    return encoder(name, weights, **options)
 
 
 def reopen(description: Mapping[str, Any]) -> Encoder:

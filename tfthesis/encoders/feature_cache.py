@@ -8,14 +8,11 @@ goes on at the next shard; a damaged shard is named in the log and computed agai
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,11 +21,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfthesis.data.images import read_image
+from tfthesis.encoders.cache_folder import default_cache, held_folder
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.feature_shards import FeatureShard, Found, write_whole
+from tfthesis.encoders.words import utf8
 from tfthesis.errors import UserError
 
-CACHE_VARIABLE = "TFTHESIS_CACHE"
 # A shard is a whole number of batches: a rebuilt one meets the same batches, hence gives the same bits.
 BATCH_ITEMS = {"image": 32, "text": 1024}
 SHARD_ITEMS = {"image": 8 * 32, "text": 16 * 1024}
@@ -82,24 +80,14 @@ def cached_features(
         FeatureShard(folder / f"shard-{number:05d}", start, min(start + step, len(items)), encoder.dimension)
         for number, start in enumerate(range(0, len(items), step))
     ]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            _describe(folder, encoder, dataset, len(items), key)
-            found = {shard: shard.read() for shard in shards}
-            missing = [shard for shard in shards if found[shard] is None]
-            if missing:
-                extraction = _Extraction(encoder, items, progress or (lambda done, total: None))
-                found.update(extraction.fill(missing))
-    except OSError as error:
-        reason = f"{error.strerror or error}; free space, or set {CACHE_VARIABLE} to another folder"
-        raise UserError(f"feature cache {folder}: {reason}") from error
+    with held_folder(folder):
+        _describe(folder, encoder, dataset, len(items), key)
+        found = {shard: shard.read() for shard in shards}
+        missing = [shard for shard in shards if found[shard] is None]
+        if missing:
+            extraction = _Extraction(encoder, items, progress or (lambda done, total: None))
+            found.update(extraction.fill(missing))
     return _joined(list(found.values()), len(items), encoder.dimension)
-
-
-def default_cache() -> Path:
-    """Return $TFTHESIS_CACHE, or `tfthesis` in the user's cache folder."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "tfthesis")
 
 
 def _joined(shards: list[Found], count: int, dimension: int) -> Features:
@@ -123,25 +111,9 @@ def _identity(item: Item, modality: str) -> bytes:
     if isinstance(item, bytes):
         return item
     if modality == "text":
-        return _utf8(item)
+        return utf8(item)
     path = Path(item)
     return f"{path.name} {path.stat().st_size if path.is_file() else 'missing'}".encode()
-
-
-def _utf8(text: str | bytes) -> bytes:
-    return text if isinstance(text, bytes) else str(text).encode("utf-8", errors="replace")
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time compute in `folder`; the lock of a killed one is released by the system."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.info("waiting for another process that computes %s", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _describe(folder: Path, encoder: Encoder, dataset: str, count: int, key: str) -> None:
@@ -197,7 +169,7 @@ class _Extraction:
     def _text_batches(self, order: np.ndarray, reasons: dict[int, str]) -> Batches:
         for start in range(0, len(order), self.batch):
             index = order[start : start + self.batch]
-            yield index, tf.constant([_utf8(self.items[i]) for i in index])
+            yield index, tf.constant([utf8(self.items[i]) for i in index])
 
     def _image_batches(self, order: np.ndarray, reasons: dict[int, str]) -> Batches:
         """Yield batches of (indices, prepared images) in order, without those that cannot be read or decoded."""

@@ -69,7 +69,7 @@ class FeatureShard:
         write_whole(self.record, json.dumps(record).encode())
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that it is whole or absent, whenever the process is killed or the disk is full."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfthesis.encoders.word_vectors import GLOVE_PACKAGE, read_word_vectors
-from tfthesis.encoders.words import split_words
+from tfthesis.encoders.words import split_words, word_rows, word_table
 from tfthesis.errors import UserError
 
 MAX_WORDS = 100_000
@@ -49,9 +49,7 @@ class WordTable:
         self.source = GLOVE_PACKAGE if str(source) == GLOVE_PACKAGE else str(Path(source).resolve())
         words, vectors = read_word_vectors(self.source, max_words=max_words, vocabulary=vocabulary, also=marks)
         kept, rows = _producible(words)
-        # The words are constants of the graph and not a file: nothing to lose between export and serving.
-        entries = tf.lookup.KeyValueTensorInitializer(kept, np.arange(len(kept), dtype=np.int64))
-        self.lookup = tf.lookup.StaticHashTable(entries, default_value=-1)
+        self.lookup = word_table(kept)
         found = [mark for mark in marks if mark in words]
         self.marks = {mark: len(kept) + number for number, mark in enumerate(found)}
         # An array, because a tf.Module would track each word of a list.
@@ -60,8 +58,7 @@ class WordTable:
 
     def rows(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Return the row of each word of UTF-8 texts `[B]` as int64 `[B, words]`, -1 for an unknown word."""
-        words = split_words(texts)
-        return words.with_flat_values(self.lookup.lookup(words.flat_values))
+        return word_rows(self.lookup, texts)
 
     def known_rows(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Return the rows of the known words of UTF-8 texts `[B]` as int64 `[B, words]`."""

@@ -9,6 +9,9 @@ The rule is simple enough for `tf.strings`, so that a stock server needs no furt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import tensorflow as tf
 
 SEPARATORS = r"[^\pL\pM\pN]+"
@@ -20,6 +23,26 @@ def split_words(texts: tf.Tensor) -> tf.RaggedTensor:
     clean = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
     lower = tf.strings.lower(clean, encoding="utf-8")
     return tf.strings.split(tf.strings.regex_replace(lower, SEPARATORS, " "))
+
+
+def utf8(text: str | bytes) -> bytes:
+    """Return a text as bytes; what cannot be encoded becomes "?"."""
+    return text if isinstance(text, bytes) else str(text).encode("utf-8", errors="replace")
+
+
+def word_table(words: Sequence[str]) -> tf.lookup.StaticHashTable:
+    """Return the table from words to their numbers, -1 for an unknown word.
+
+    The words are constants of the graph and not a file: nothing to lose between export and serving.
+    """
+    entries = tf.lookup.KeyValueTensorInitializer(list(words), np.arange(len(words), dtype=np.int64))
+    return tf.lookup.StaticHashTable(entries, default_value=-1)
+
+
+def word_rows(table: tf.lookup.StaticHashTable, texts: tf.Tensor) -> tf.RaggedTensor:
+    """Return the numbers of the words of UTF-8 texts `[B]` as ragged int64 `[B, words]`."""
+    words = split_words(texts)
+    return words.with_flat_values(table.lookup(words.flat_values))
 
 
 def mean_rows(vectors: tf.Tensor, rows: tf.RaggedTensor) -> tf.Tensor:

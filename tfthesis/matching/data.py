@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 from tfthesis.data.caption_labels import read_words
 from tfthesis.data.image_text import open_image_text
 from tfthesis.data.paired import PairedData
-from tfthesis.encoders import open_encoder
+from tfthesis.encoders import encoder_class, open_encoder
 from tfthesis.encoders.encoder import Encoder
+from tfthesis.encoders.fitted import FittedEncoder, open_fitted
 from tfthesis.errors import UserError
 from tfthesis.matching.recipe import PairRecipe
 
 #: In place of an encoder's name: the features that the dataset brings along.
 PRECOMPUTED = "precomputed"
+_NONE: Mapping[str, Any] = types.MappingProxyType({})
 
 
 def open_pairs(
@@ -29,8 +32,11 @@ def open_pairs(
     max_words: int = 256,
     word_list: str = "",
     options: Mapping[str, Any],
+    text_options: Mapping[str, Any] = _NONE,
 ) -> PairedData:
     """Open an image-text dataset as pairs of features.
+
+    A text encoder that is fitted first is fitted to the captions of the training split, once, and kept in the cache.
 
     Args:
         name, directory: of the dataset; see `tfthesis.data.image_text.open_image_text`.
@@ -39,6 +45,7 @@ def open_pairs(
         labels, max_words: see `tfthesis.data.paired.PairedData`.
         word_list: file with a word a line for `caption_words`; empty takes the most frequent words.
         options: of the dataset's reader.
+        text_options: of the text encoder, or of its fit.
 
     Raises:
         UserError: anything named is unknown or missing.
@@ -49,10 +56,17 @@ def open_pairs(
         )
     if word_list and labels != "caption_words":
         raise UserError(f"word_list: labels {labels!r} take no dictionary, got {word_list!r}; leave it empty")
-    encoders = [_open(*image_encoder, "image"), _open(*text_encoder, "text")]
+    if text_encoder[0] == PRECOMPUTED and text_options:
+        raise UserError(f"text_options: precomputed features take none, got {', '.join(text_options)}")
+    image = _open(*image_encoder, "image")
+    fitted = _is_fitted(text_encoder[0])
+    text = None if fitted else _open(*text_encoder, "text", text_options)
     words = read_words(Path(word_list)) if word_list else None
     dataset = open_image_text(name, directory, **options)
-    return PairedData(dataset, *encoders, labels=labels, max_words=max_words, words=words)
+    if fitted:
+        captions = [caption for item in dataset.items("train") for caption in item.captions]
+        text = open_fitted(text_encoder[0], captions, text_encoder[1] or None, options=text_options)
+    return PairedData(dataset, image, text, labels=labels, max_words=max_words, words=words)
 
 
 def open_for(
@@ -82,11 +96,12 @@ def open_for(
         image_encoder=(recipe.image_encoder, recipe.image_weights),
         text_encoder=(recipe.text_encoder, recipe.text_weights),
         options=read,
+        text_options=reader_options(recipe.text_options, "text_options"),
         **options,
     )
 
 
-def reader_options(assignments: Sequence[str]) -> dict[str, Any]:
+def reader_options(assignments: Sequence[str], field: str = "reader") -> dict[str, Any]:
     """Return `name=value` strings as keyword arguments; a value is JSON where it can be, else a string.
 
     Raises:
@@ -96,7 +111,7 @@ def reader_options(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name.isidentifier():
-            raise UserError(f"reader: expected items such as split=official, got {assignment!r}")
+            raise UserError(f"{field}: expected items such as name=value, got {assignment!r}")
         try:
             options[name] = json.loads(value)
         except json.JSONDecodeError:
@@ -104,10 +119,14 @@ def reader_options(assignments: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _open(name: str, weights: str, modality: str) -> Encoder | None:
+def _is_fitted(name: str) -> bool:
+    return name != PRECOMPUTED and issubclass(encoder_class(name), FittedEncoder)
+
+
+def _open(name: str, weights: str, modality: str, options: Mapping[str, Any] = _NONE) -> Encoder | None:
     if name == PRECOMPUTED:
         return None
-    encoder = open_encoder(name, weights or None)
-    if encoder.modality != modality:
-        raise UserError(f"{modality}_encoder: {name!r} encodes {encoder.modality}s, not {modality}s")
-    return encoder
+    found = encoder_class(name).modality
+    if found != modality:
+        raise UserError(f"{modality}_encoder: {name!r} encodes {found}s, not {modality}s")
+    return open_encoder(name, weights or None, **options)
