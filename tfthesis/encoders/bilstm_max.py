@@ -34,10 +34,9 @@ class InferSent(Encoder):
     lack is left out. A text without any word is what its marks give, or zeros without marks; of a text that is no
     sentence the first `LONGEST` words are read.
 
-    It differs from the released code in three points. Words are split and made lower-case by `tfthesis.encoders.words`;
-    there NLTK's tokens keep case and punctuation. A sentence is not padded: the first version there takes the maximum
-    over the zeros behind every sentence that is shorter than the longest of its batch. A text without any word and
-    without marks is not the mark of the end.
+    It differs from the released code in two points. Words are split and made lower-case by `tfthesis.encoders.words`;
+    there NLTK's tokens keep case and punctuation. Padding has no part in the maximum; there the first version takes it
+    over the zeros behind every sentence that is shorter than the longest of its batch.
     """
 
     modality = "text"
@@ -74,7 +73,7 @@ class InferSent(Encoder):
                 f"encoder {name!r} needs the option 'word_vectors': the file that the weights were trained with, "
                 "GloVe 840B for infersent1.pkl and fastText crawl for infersent2.pkl"
             )
-        if version not in MARKS:
+        if version not in list(MARKS):
             raise UserError(f"encoder {name!r}: version must be one of {list(MARKS)}, got {version!r}")
         self._max_words, self._version = max_words, version
         directions = _directions(Path(weights))
@@ -86,12 +85,7 @@ class InferSent(Encoder):
                 f"{table.source} have width {table.vectors.shape[1]}"
             )
         self._vectors = tf.Variable(table.vectors, trainable=False, name="vectors")
-        self._directions = [
-            LSTMWeights(*(tf.Variable(array, trainable=False, name=f"{name}_{kind}") for kind, array in pairs))
-            for name, pairs in zip(
-                ("forward", "backward"), (each._asdict().items() for each in directions), strict=True
-            )
-        ]
+        self._directions = [_variables(*pair) for pair in zip(("forward", "backward"), directions, strict=True)]
         variables = [self._vectors, *self._directions[0], *self._directions[1]]
         super().__init__(name, Path(weights), 2 * units, variables, [table.lookup])
 
@@ -131,6 +125,11 @@ class InferSent(Encoder):
         words = tf.gather(self._vectors, sentences.to_tensor())
         forward, backward = (LSTMWeights(*map(tf.convert_to_tensor, weights)) for weights in self._directions)
         return bi_lstm_max(words, tf.sequence_mask(sentences.row_lengths()), forward, backward)
+
+
+def _variables(direction: str, weights: LSTMWeights) -> LSTMWeights:
+    named = weights._asdict().items()
+    return LSTMWeights(*(tf.Variable(array, trainable=False, name=f"{direction}_{name}") for name, array in named))
 
 
 def _directions(path: Path) -> tuple[LSTMWeights, LSTMWeights]:

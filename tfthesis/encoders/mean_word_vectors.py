@@ -58,6 +58,15 @@ class MeanWordVectors(Encoder):
         """The words that have a vector, `[W]`."""
         return self._table.words
 
+    @property
+    def vectors(self) -> np.ndarray:
+        """The vector of each of `words`, `[W, D]` float32."""
+        return self._table.vectors
+
+    def rows(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Return the row of each word of texts `[B]` as int64 `[B, words]`, -1 for an unknown word."""
+        return self._table.rows(texts)
+
     def preprocessing(self) -> dict[str, Any]:
         return {"words": RULES, "table": len(self.words)}
 

@@ -47,7 +47,7 @@ class WordTable:
         marks: Collection[str] = (),
     ):
         self.source = GLOVE_PACKAGE if str(source) == GLOVE_PACKAGE else str(Path(source).resolve())
-        words, vectors = read_word_vectors(self.source, max_words=max_words, vocabulary=vocabulary, also=marks)
+        words, vectors = read_word_vectors(source, max_words=max_words, vocabulary=vocabulary, also=marks)
         kept, rows = _producible(words)
         self.lookup = word_table(kept)
         found = [mark for mark in marks if mark in words]
