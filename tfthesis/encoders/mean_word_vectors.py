@@ -76,15 +76,6 @@ class MeanWordVectors(Encoder):
     def content(self) -> list[tuple[str, np.ndarray]]:
         return self._table.content()
 
-    @property
-    def vectors(self) -> np.ndarray:
-        """`[W, D]` float32, the vector of each of `words`."""
-        return self._table.vectors
-
-    def rows(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Return the rows of the words of texts `[B]` as ragged int64 `[B, words]`, -1 for an unknown word."""
-        return self._table.rows(texts)
-
     def encode(self, items: tf.Tensor) -> tf.Tensor:
         return mean_rows(self._vectors, self.rows(items))
 
