@@ -60,6 +60,14 @@ def seconds(step: Callable[[], None], least: float = 1.0) -> float:
     return statistics.median(times)
 
 
+def without_pytorch() -> str | None:
+    """Return why PyTorch is not compared with, or None."""
+    if not pytorch.AVAILABLE:
+        return 'is not installed (pip install -e ".[bench]")'
+    # Its step stays on the processor.
+    return "is compared with on processors only" if tf.config.list_physical_devices("GPU") else None
+
+
 def measure(rows: int, repeats: int) -> list[dict]:
     """Return one row an implementation for a batch size."""
     data = batch(rows)
@@ -69,7 +77,7 @@ def measure(rows: int, repeats: int) -> list[dict]:
         "bare TensorFlow": bare.step(data, CLASSES),
         "TensorFlow, products alone": products.in_tensorflow(*sizes),
     }
-    if pytorch.AVAILABLE:
+    if without_pytorch() is None:
         steps["PyTorch"] = pytorch.step(data, CLASSES)
         steps["PyTorch, products alone"] = products.in_pytorch(*sizes)
     for step in steps.values():
@@ -114,8 +122,8 @@ def main() -> None:
             f"{row['batch']:6} {row['implementation']:26} {row['milliseconds']:8.1f} {row['gemm_gflops']:13.0f} "
             f"{row['share_of_gemm_floor']:9.0%} {row['ours_over_this']:9.3f}  {low:.3f}-{high:.3f}"
         )
-    if not pytorch.AVAILABLE:
-        print('PyTorch is not installed (pip install -e ".[bench]"): its rows are left out.')
+    if reason := without_pytorch():
+        print(f"PyTorch {reason}: its rows are left out.")
     keep(arguments.json, rows)
 
 

@@ -45,6 +45,10 @@ class Recipe:
                 raise closest(str(value), [str(choice) for choice in choices], f"value of recipe field {field.name!r}:")
             object.__setattr__(self, field.name, value)
 
+    def idle(self) -> frozenset[str]:
+        """Return the fields that change nothing, given the others; recipes that differ only there are alike."""
+        return frozenset()
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.encoders import torch_files
 from tests.encoders.test_mean_word_vectors import VECTORS, WORDS
 from tests.encoders.test_open_encoder import png
 from tests.encoders.test_word_vectors import write_arrays
+from tests.layers.test_bi_lstm_max import torch_arrays
 from tfthesis.encoders import open_encoder
 from tfthesis.encoders.efficientnet_lite import efficientnet_lite
 from tfthesis.encoders.fitted import open_fitted
@@ -24,13 +26,16 @@ def encoders(tmp_path_factory):
     network = efficientnet_lite("efficientnet_lite0")
     arrays = {f"{layer.name}/{variable.name}": variable for layer in network.layers for variable in layer.weights}
     np.savez(folder / "w.npz", **{name: variable.numpy() for name, variable in arrays.items()})
-    words = write_arrays(folder / "v.npy", VECTORS, WORDS)
+    vectors = write_arrays(folder / "v.npy", VECTORS, WORDS)
+    lstm = torch_files.write_state(folder / "lstm.pkl", torch_arrays(width=VECTORS.shape[1]))
     captions = ["the dog", "us runs", "naïve 日本", "the dog runs", "dog us"]
     return {
         "lite": open_encoder("efficientnet_lite0", folder / "w.npz"),
         "hashed": open_encoder("hashed_words"),
-        "words": open_encoder("word_vectors", words),
-        "hglmm": open_fitted("hglmm", captions, words, options={"centres": 2}, cache=folder),
+        "words": open_encoder("word_vectors", vectors),
+        "lstm": open_encoder("bilstm_max", lstm, word_vectors=vectors),
+        "rows": open_encoder("word_rows", word_vectors=vectors),
+        "hglmm": open_fitted("hglmm", captions, vectors, options={"centres": 2}, cache=folder),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import struct
 import subprocess
 import sys
 import textwrap
@@ -54,6 +55,20 @@ def test_reads_a_checkpoint_that_keeps_its_weights_under_state_dict(tmp_path):
     state = {"epoch": 3, "state_dict": {"a": tensor((12,), (1,))}}
     path = torch_files.write_zip(tmp_path / "w.pth", state, {"0": NUMBERS.tobytes()})
     np.testing.assert_array_equal(read_torch_weights(path)["a"], NUMBERS)
+
+
+def test_reads_what_python_2_and_an_early_pytorch_wrote(tmp_path):
+    def short(text):
+        return Raw(b"U" + struct.pack("<B", len(text)) + text.encode())
+
+    where = Persistent((short("storage"), Global("torch", "FloatStorage"), short("7"), short("cuda:0"), 12, None))
+    arguments = emit((where, 4, (2, 3), (3, 1)))
+    rebuilt = emit(Global("torch._utils", "_rebuild_tensor")) + arguments + b"R"
+    name = b"T" + struct.pack("<i", 14) + b"lstm.weight_l0"
+    # An ordered dict was called with the list of its pairs, here one.
+    state = emit(ORDERED_DICT) + b"](](" + name + rebuilt + b"ee\x85R"
+    path = torch_files.write_legacy(tmp_path / "w.pkl", program(Raw(state)), {"7": (12, NUMBERS.tobytes())})
+    np.testing.assert_array_equal(read_torch_weights(path)["lstm.weight_l0"], NUMBERS[4:10].reshape(2, 3))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -128,6 +143,7 @@ def hostile_states():
     doubling = b")q\x00" + b"h\x00h\x00\x86q\x00" * 40
     yield "tuples that double", b"\x80\x02}(" + doubling + b"Nu.", "tuple twice"
     yield "text of gigabytes", b"\x80\x02X\xff\xff\xff\x7fshort.", "bytes"
+    yield "bytes of gigabytes", b"\x80\x02T\xff\xff\xff\x7fshort.", "bytes"
     yield "nothing", b"", "not a plain"
     yield "cut off", program({"a": good})[:-10], "not a plain"
 

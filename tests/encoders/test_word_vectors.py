@@ -70,6 +70,22 @@ def test_cap_and_vocabulary(tmp_path):
         read_word_vectors(path, max_words=0)
 
 
+def test_some_words_are_read_wherever_they_stand(tmp_path):
+    for path in every_format(tmp_path):
+        words, vectors = read_word_vectors(path, max_words=2, also=["naïve", "absent", "Dog"])
+        assert words == ["the", "Dog", "u.s.", "naïve"], path
+        np.testing.assert_array_equal(vectors, VECTORS[[0, 1, 2, 4]])
+        assert read_word_vectors(path, max_words=1, also=["new_york", "NEW_YORK"]).words == ["the", "new_york"]
+        assert read_word_vectors(path, max_words=5, vocabulary=["the"], also=["u.s."]).words == ["the", "u.s."]
+
+
+def test_numbers_of_words_that_are_not_read_are_not_looked_at(tmp_path):
+    path = write_text(tmp_path / "v.txt", ["a 1 2", "b x y", "c 3 4"])
+    assert read_word_vectors(path, max_words=1, also=["c"]).words == ["a", "c"]
+    with pytest.raises(UserError, match="v.txt:2: expected 2 numbers"):
+        read_word_vectors(path, max_words=1, also=["b"])
+
+
 def test_binary_files_longer_than_the_buffer(tmp_path, monkeypatch):
     monkeypatch.setattr("tfthesis.encoders.word_vectors.CHUNK_BYTES", 8192)
     rows = np.random.default_rng(0).standard_normal((3000, 25)).astype("<f4")

@@ -10,6 +10,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -93,3 +95,16 @@ def write_legacy(path: Path, state: Any, storages: dict[str, tuple[int, bytes]])
         buffer.write(struct.pack("<q", length) + data)
     path.write_bytes(buffer.getvalue())
     return path
+
+
+def write_state(path: Path, arrays: dict[str, np.ndarray], *, legacy: bool = False) -> Path:
+    """Write float32 arrays as a state dict, each in a storage of its own."""
+    state, storages = {}, {}
+    for number, (name, array) in enumerate(arrays.items()):
+        array = np.ascontiguousarray(array, np.float32)
+        strides = [stride // array.itemsize for stride in array.strides]
+        state[name] = tensor(array.shape, strides, of=storage(array.size, key=str(number)))
+        storages[str(number)] = array.tobytes()
+    if legacy:
+        return write_legacy(path, state, {key: (len(data) // 4, data) for key, data in storages.items()})
+    return write_zip(path, state, storages)

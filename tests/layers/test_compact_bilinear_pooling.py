@@ -74,7 +74,7 @@ def test_gradient_is_finite_at_zero_and_hashes_do_not_train(layer):
         result = tf.reduce_sum(layer([x, y]) ** 2)
     assert np.isfinite(tape.gradient(result, x)).all()
     assert not layer.trainable_weights
-    assert [weight.dtype for weight in layer.weights] == ["int32", "float32", "int32", "float32"]
+    assert [weight.dtype for weight in layer.weights] == ["int64", "float32", "int64", "float32"]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def opened(**changes):
         ({"image_encoder": "precomputed", "image_weights": "w.npz"}, "image_weights: precomputed features take no"),
         ({"word_list": "words.txt"}, "word_list: labels 'given' take no dictionary"),
         ({"labels": "caption_words", "word_list": "nowhere.txt"}, "nowhere.txt"),
-        ({"reader": ("fold",)}, "expected items such as split=official"),
+        ({"reader": ("fold",)}, "reader: expected items such as name=value"),
     ],
 )
 def test_settings_without_an_effect_are_refused(changes, message):

@@ -23,7 +23,7 @@ from training.reproduction.comparison import assess, item_scores
 from training.reproduction.edition import Edition
 from training.reproduction.execution import epoch_columns
 from training.reproduction.pages import markdown
-from training.reproduction.store import Planned, ResultStore, compact, completed
+from training.reproduction.store import Planned, ResultStore, compact, effective
 from training.reproduction.table import Column
 from training.reproduction.table_files import load_table
 from training.request import Request
@@ -140,7 +140,8 @@ class Trainer:
         run.write_json("environment.json", {"cores": 2, "processor": "P", "commit": "0123456789abcdef", "packages": {}})
         write_evaluation(run, self.evaluation(request), "test")
         for epoch, stage in enumerate(["early", "late", "late"]):
-            row = {"stage": stage, "epoch": epoch, "val_r5": request.recipe.skill * 10 * epoch + request.seed / 1000}
+            figure = request.recipe.skill * 10 * epoch + request.seed / 1000
+            row = {"stage": stage, "epoch": epoch, "val_r5": figure, "selection": [9, 2, 1][epoch]}
             run.append_metrics(row, {"stage": stage, "epoch": epoch, "seconds": 20.0})
         run.mark_done()
 
@@ -151,7 +152,11 @@ class Trainer:
         rank = np.where(random.random(len(owner)) < request.recipe.skill, 0, 9)
         r5 = 100 * float(np.mean(rank < 5))
         samples = {"rank": rank, "owner": owner, "score": random.random(len(owner))}
-        return Evaluation("toy protocol", {"r5": r5, "loss": 1 - r5 / 100}, r5, samples=samples)
+        half = np.where(np.cumsum(rank < 5) <= np.sum(rank < 5) / 2, rank, 9)
+        samples["half.rank"] = half
+        scalars = {"r5": r5, "loss": 1 - r5 / 100}
+        scalars |= {"half.r5": 100 * float(np.mean(half < 5)), "half.loss": 1.0}
+        return Evaluation("toy protocol", scalars, r5, samples=samples)
 
 
 @pytest.fixture
@@ -406,6 +411,31 @@ def test_a_curve_takes_validation_figures_of_its_stages(make, tables, tmp_path):
     assert (tmp_path / "results" / "tables" / "learning-quick-dots.svg").exists()
 
 
+def test_a_validation_column_shows_the_epoch_that_the_run_kept(make, tables, tmp_path):
+    text = (tables / "toys.toml").read_text().replace('"r5"', '"val_r5"').replace("{ r5", "{ val_r5")
+    (tables / "kept.toml").write_text("\n".join(line for line in text.splitlines() if not line.startswith("items")))
+    make("--table", "kept")
+    found = outcome(tables, tmp_path, "kept")
+    # The last stage scores 10 and 20 times the skill and prefers the first.
+    row = next(row for row in found.rows if row.row.label == "strong")
+    assert row.values["val_r5"][1] == pytest.approx(0.8 * 10 + 0.001)
+    for record in row.records.values():
+        assert record.epochs["selection"] == [9.0, 2.0, 1.0]
+
+
+def test_rows_may_show_parts_of_one_evaluation(make, tables, tmp_path, trainer):
+    """Two rows of one run: the figures, and the items, of the whole and of a part of it."""
+    text = (tables / "toys.toml").read_text()
+    text = text.replace('variant = "weak"', 'overrides = { skill = 0.8 }\nmeasure = "half"')
+    (tables / "parts.toml").write_text(text)
+    assert make("--table", "parts") == 0
+    assert len(trainer.runs) == 4
+    weak, strong = outcome(tables, tmp_path, "parts").rows
+    assert weak.values["r5"][0] == pytest.approx(strong.values["r5"][0] / 2, abs=1)
+    (claim,) = (claim for claim in outcome(tables, tmp_path, "parts").claims if claim.column.scalar == "r5")
+    assert claim.comparisons["weak"].item_low is not None
+
+
 def test_curves_are_compared_over_common_epochs(make, tables, tmp_path):
     """The strong toy stops an epoch earlier; its mean is not held against a longer one."""
     make("--table", "learning")
@@ -489,9 +519,17 @@ def test_fields_that_were_added_later_count_as_their_default():
     request = Request.create(str(TOY), "thesis")
     recorded = request.recipe.to_json()
     del recorded["style"]
-    assert completed(recorded, request.recipe) == request.recipe.to_json()
+    assert effective(request.recipe, recorded) == request.recipe.to_json()
     del recorded["width"]
-    assert completed(recorded, request.recipe)["width"] == 4
+    assert effective(request.recipe, recorded)["width"] == 4
+
+
+def test_idle_fields_do_not_make_a_run_another_one():
+    mm_net, mmc_net = (Request.create("mmc_net", "tiny", variant) for variant in ("mm_net", None))
+    other = {"classification_epochs": 9, "pooling": "full"}
+    assert effective(mm_net.recipe, {**mm_net.recipe.to_json(), **other}) == effective(mm_net.recipe, {})
+    assert effective(mmc_net.recipe, {**mmc_net.recipe.to_json(), **other}) != effective(mmc_net.recipe, {})
+    assert effective(mm_net.recipe, {**mm_net.recipe.to_json(), "margin": 0.3}) != effective(mm_net.recipe, {})
 
 
 def test_data_folders_are_part_of_what_a_run_is(tmp_path):
@@ -556,6 +594,8 @@ def test_captions_are_grouped_by_whichever_run_says_whose_they_are(make, tables,
 def test_epochs_keep_validation_figures():
     rows = [{"stage": "a", "loss": "1", "val_x": "0.123456789"}, {"stage": "b", "loss": "2", "val_x": ""}]
     assert epoch_columns(rows) == {"stage": ["a", "b"], "val_x": [0.123457, None]}
+    scored = [{"stage": "a", "val_x": "1", "selection": "3"}]
+    assert epoch_columns(scored) == {"stage": ["a"], "val_x": [1.0], "selection": [3.0]}
     assert epoch_columns([{"stage": "a", "loss": "1"}]) == {}
 
 

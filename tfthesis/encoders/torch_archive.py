@@ -85,16 +85,19 @@ class _RebuildTensor:
 
 ALLOWED_GLOBALS = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+    # Before PyTorch 0.4 it took the first four arguments only.
+    **{("torch._utils", name): _RebuildTensor() for name in ("_rebuild_tensor", "_rebuild_tensor_v2")},
     **{("torch", name): _StorageType(dtype) for name, dtype in STORAGE_DTYPES.items()},
 }
 # What PyTorch writes for a dict of tensors. INST, OBJ, NEWOBJ and the extension registry are not needed. BUILD gives a
-# state dict its attributes; no other object that a pickle can reach here has any to set.
+# state dict its attributes; no other object that a pickle can reach here has any to set. Python 2 wrote its strings as
+# BINSTRING and SHORT_BINSTRING.
 ALLOWED_OPCODES = {
     *("PROTO", "FRAME", "STOP", "MARK", "POP", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
     *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
     *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    *("BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE"),
+    *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
     *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
 }
 

@@ -49,7 +49,8 @@ class CompactBilinearPooling(keras.layers.Layer):
         for number, shape in enumerate(input_shape, start=1):
             bins = draw.integers(self.dimension, size=shape[-1])
             signs = draw.choice([-1.0, 1.0], size=shape[-1])
-            self.hashes.append(self._constant(f"hash_{number}", bins, "int32"))
+            # On a GPU int32 variables stay in the memory of the host, where a step that XLA compiles cannot reach them.
+            self.hashes.append(self._constant(f"hash_{number}", bins, "int64"))
             self.signs.append(self._constant(f"sign_{number}", signs, "float32"))
 
     def _constant(self, name: str, values: np.ndarray, dtype: str) -> keras.Variable:

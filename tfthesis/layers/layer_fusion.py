@@ -15,12 +15,14 @@ class LayerFusion(keras.layers.Layer):
     """Fuses S layer outputs of width D into one vector.
 
     `convolution` stacks them to a `D x S` matrix and convolves it with a `1 x 1 x S` filter whose S
-    weights and bias are shared over the D positions (Eq 7.1, 7.2); it starts as their mean. `sum` and
+    weights and bias are shared over the D positions (Eq 5.6, 7.1, 7.2); it starts as their mean unless an
+    initializer is given. `sum` and
     `multiply` are element-wise and have no weights. The thesis gives the bias 512 elements and the module
     "only three parameters"; the released network has one bias, and so has this layer.
 
     Args:
         mode: `sum`, `multiply` or `convolution`.
+        kernel_initializer: of the filter; None starts it as the mean.
 
     Call arguments:
         inputs: a list of S tensors `[B, D]`.
@@ -29,24 +31,25 @@ class LayerFusion(keras.layers.Layer):
         `[B, D]`.
 
     Raises:
-        ValueError: unknown mode, fewer than two inputs, or inputs of different widths.
+        ValueError: unknown mode, or inputs of different widths.
 
-    Source: Liu 2018, section 7.2.2 and Table 7.6.
+    Source: Liu 2018, sections 5.2 and 7.2.2, and Table 7.6.
     """
 
-    def __init__(self, mode: str = "convolution", **kwargs: Any):
+    def __init__(self, mode: str = "convolution", kernel_initializer: Any = None, **kwargs: Any):
         super().__init__(**kwargs)
         if mode not in MODES:
             raise ValueError(f"LayerFusion: mode must be one of {MODES}, got {mode!r}")
         self.mode = mode
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: list[tuple]) -> None:
         """Create the filter of the convolution."""
         widths = [shape[-1] for shape in input_shape]
-        if len(widths) < 2 or len(set(widths)) > 1:
-            raise ValueError(f"LayerFusion: expected two or more inputs of one width, got widths {widths}")
+        if len(set(widths)) != 1:
+            raise ValueError(f"LayerFusion: expected inputs of one width, got widths {widths}")
         if self.mode == "convolution":
-            start = keras.initializers.Constant(1 / len(widths))
+            start = self.kernel_initializer or keras.initializers.Constant(1 / len(widths))
             self.kernel = self.add_weight(shape=(len(widths),), initializer=start, name="kernel")
             self.bias = self.add_weight(shape=(), initializer="zeros", name="bias")
 
@@ -65,4 +68,5 @@ class LayerFusion(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
-        return {**super().get_config(), "mode": self.mode}
+        initializer = self.kernel_initializer and keras.initializers.serialize(self.kernel_initializer)
+        return {**super().get_config(), "mode": self.mode, "kernel_initializer": initializer}

@@ -15,6 +15,7 @@ from tfthesis.encoders import encoder_class, open_encoder
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.fitted import FittedEncoder, open_fitted
 from tfthesis.errors import UserError
+from tfthesis.matching.recipe import PairRecipe
 
 #: In place of an encoder's name: the features that the dataset brings along.
 PRECOMPUTED = "precomputed"
@@ -27,8 +28,8 @@ def open_pairs(
     *,
     image_encoder: tuple[str, str],
     text_encoder: tuple[str, str],
-    labels: str,
-    max_words: int,
+    labels: str = "none",
+    max_words: int = 256,
     word_list: str = "",
     options: Mapping[str, Any],
     text_options: Mapping[str, Any] = _NONE,
@@ -68,7 +69,39 @@ def open_pairs(
     return PairedData(dataset, image, text, labels=labels, max_words=max_words, words=words)
 
 
-def reader_options(assignments: Sequence[str]) -> dict[str, Any]:
+def open_for(
+    recipe: PairRecipe, name: str, directory: Path | None, *, drawn: Mapping[str, Any], **options: Any
+) -> PairedData:
+    """Open the dataset `name` with the reader's options and the encoders of a recipe.
+
+    Args:
+        recipe: with fields `image_encoder` and `text_encoder` beside those of every image-text recipe.
+        name, directory: of the dataset.
+        drawn: how scenes are rendered: options of that reader that are recipe fields.
+        options: further arguments of `open_pairs`, such as `labels`.
+
+    Raises:
+        UserError: as `open_pairs`, or an option of the reader is a recipe field.
+    """
+    read = reader_options(recipe.reader)
+    if name == "scenes":
+        if twice := sorted(read.keys() & drawn):
+            raise UserError(f"recipe field 'reader': {twice[0]!r} of scenes is the recipe field 'scene_{twice[0]}'")
+        read |= drawn
+    elif recipe.text_encoder == PRECOMPUTED and recipe.text_weights:
+        read |= {"text": recipe.text_weights}
+    return open_pairs(
+        name,
+        directory,
+        image_encoder=(recipe.image_encoder, recipe.image_weights),
+        text_encoder=(recipe.text_encoder, recipe.text_weights),
+        options=read,
+        text_options=reader_options(recipe.text_options, "text_options"),
+        **options,
+    )
+
+
+def reader_options(assignments: Sequence[str], field: str = "reader") -> dict[str, Any]:
     """Return `name=value` strings as keyword arguments; a value is JSON where it can be, else a string.
 
     Raises:
@@ -78,7 +111,7 @@ def reader_options(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals or not name.isidentifier():
-            raise UserError(f"reader: expected items such as split=official, got {assignment!r}")
+            raise UserError(f"{field}: expected items such as name=value, got {assignment!r}")
         try:
             options[name] = json.loads(value)
         except json.JSONDecodeError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from tfthesis import layers
+
 MODALITIES = ("image", "text")
 
 
@@ -13,17 +15,22 @@ def has_branch(model: keras.Model, modality: str) -> bool:
     return any(layer.name == f"{modality}_embedding" for layer in model.layers)
 
 
-def branch(model: keras.Model, modality: str) -> keras.Model:
+def branch(model: keras.Model, modality: str, parts: tuple[int, ...] | None = None) -> keras.Model:
     """Return the part of `model` that maps features of `modality` to embeddings, sharing its weights.
 
     Args:
         model: a matching model.
         modality: `image` or `text`.
+        parts: of joined embeddings, those that are joined; None takes all.
 
     Returns:
         A functional model from `[B, F]` to `[B, D]`.
     """
-    return keras.Model(model.input[modality], model.get_layer(f"{modality}_embedding").output)
+    layer = model.get_layer(f"{modality}_embedding")
+    output = layer.output
+    if parts is not None and isinstance(layer, layers.JoinedEmbeddings) and parts != tuple(range(len(layer.input))):
+        output = layers.JoinedEmbeddings(name=layer.name)([layer.input[part] for part in parts])
+    return keras.Model(model.input[modality], output)
 
 
 def in_chunks(function, *arrays: np.ndarray, chunk: int = 1024) -> np.ndarray:
@@ -35,7 +42,7 @@ def in_chunks(function, *arrays: np.ndarray, chunk: int = 1024) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def embed(model: keras.Model, modality: str, features: np.ndarray) -> np.ndarray:
-    """Return the embeddings `[N, D]` of features `[N, F]`."""
-    part = branch(model, modality)
+def embed(model: keras.Model, modality: str, features: np.ndarray, parts: tuple[int, ...] | None = None) -> np.ndarray:
+    """Return the embeddings `[N, D]` of features `[N, F]`; `parts` as in `branch`."""
+    part = branch(model, modality, parts)
     return in_chunks(lambda rows: part(rows, training=False), features)

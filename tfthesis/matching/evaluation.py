@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfthesis.matching.embedding import embed, has_branch, in_chunks
+from tfthesis.matching.embedding import MODALITIES, has_branch, in_chunks
+from tfthesis.matching.scores import Measure, embedded_parts, fused_queries, query_weights
 from tfthesis.method import Evaluation
 from tfthesis.metrics.classification import (
     average_precisions,
@@ -16,26 +18,51 @@ from tfthesis.metrics.classification import (
     top_1_multi_label_hits,
     top_k_hits,
 )
-from tfthesis.metrics.recall import recalls, retrieval_ranks
+from tfthesis.metrics.recall import image_to_text_ranks, recalls, retrieval_ranks, text_to_image_ranks
 
 
-def evaluate_matching(model: keras.Model, arrays: Any) -> Evaluation:
+def evaluate_matching(
+    model: keras.Model, arrays: Any, measure: Measure | None = None, further: Mapping[str, Measure] | None = None
+) -> Evaluation:
     """Measure R@1, R@5 and R@10 both ways over all images and captions of a split, in percent.
 
     Args:
         model: a matching model with both branches.
         arrays: the split's `PairArrays`.
+        measure: how embeddings are compared; None averages all their parts.
+        further: other ways by name; their figures and ranks get the name and a dot as prefix.
 
     Returns:
         Scalars `i2t_r1 ... t2i_r10` and their sum `r_sum`, which selects; samples `i2t_rank`, `t2i_rank`
         and `owner`, the image of each caption.
     """
-    image, text = embed(model, "image", arrays.image), embed(model, "text", arrays.text)
-    image_rank, text_rank = retrieval_ranks(image, text, arrays.owner)
-    scalars = {**recalls(image_rank, "i2t_"), **recalls(text_rank, "t2i_")}
-    scalars["r_sum"] = sum(scalars.values())
-    samples = {"i2t_rank": image_rank, "t2i_rank": text_rank, "owner": arrays.owner}
+    image, text = (embedded_parts(model, arrays, modality) for modality in MODALITIES)
+    measures = {"": measure or Measure(tuple(range(len(image))))}
+    measures |= {f"{name}.": way for name, way in (further or {}).items()}
+    scalars: dict[str, float] = {}
+    samples: dict[str, np.ndarray] = {}
+    for prefix, way in measures.items():
+        ranks = _ranks([image[part] for part in way.parts], [text[part] for part in way.parts], arrays.owner, way)
+        found = {**recalls(ranks[0], "i2t_"), **recalls(ranks[1], "t2i_")}
+        scalars |= {prefix + name: value for name, value in found.items()}
+        scalars[f"{prefix}r_sum"] = sum(found.values())
+        samples |= {f"{prefix}i2t_rank": ranks[0], f"{prefix}t2i_rank": ranks[1]}
+    samples["owner"] = arrays.owner
     return Evaluation("R@K, several captions an image, best caption counts", scalars, scalars["r_sum"], samples=samples)
+
+
+def _ranks(
+    image: list[np.ndarray], text: list[np.ndarray], owner: np.ndarray, measure: Measure
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ranks of image queries and of text queries; the weights are those of the query."""
+    if not measure.adaptive:
+        return retrieval_ranks(np.concatenate(image, axis=1), np.concatenate(text, axis=1), owner)
+    images = fused_queries(image, query_weights(image, text, True))
+    texts = fused_queries(text, query_weights(text, image, True))
+    return (
+        image_to_text_ranks(images, np.concatenate(text, axis=1), owner),
+        text_to_image_ranks(texts, np.concatenate(image, axis=1), owner),
+    )
 
 
 def evaluate_classification(model: keras.Model, arrays: Any, classes: tuple[str, ...], multi_label: bool) -> Evaluation:

@@ -16,6 +16,7 @@ from sklearn.manifold import TSNE
 
 from tfthesis.matching.embedding import MODALITIES, embed, has_branch
 from tfthesis.matching.evaluation import pair_logits
+from tfthesis.matching.scores import Measure, query_scores
 from tfthesis.method import Picture
 from tfthesis.metrics.classification import confusion_matrix
 
@@ -23,12 +24,15 @@ _QUERIES = 4
 _SHOWN = 5
 
 
-def matching_pictures(model: keras.Model, data: Any, split: str, folder: Path) -> list[Picture]:
-    """Draw what a matching or classifying model did on a split."""
+def matching_pictures(
+    model: keras.Model, data: Any, split: str, folder: Path, measure: Measure | None = None
+) -> list[Picture]:
+    """Draw what a matching or classifying model did on a split; `measure` is how it compares."""
     drawn = []
     if all(has_branch(model, modality) for modality in MODALITIES):
-        for draw in (text_to_image_picture, image_to_text_picture, embedding_map):
-            drawn.append(draw(model, data, split, folder))
+        for draw in (text_to_image_picture, image_to_text_picture):
+            drawn.append(draw(model, data, split, folder, measure))
+        drawn.append(embedding_map(model, data, split, folder))
     if "logits" in model.output and not data.spec.multi_label:
         arrays = data.arrays(split)
         predicted = pair_logits(model, arrays).argmax(axis=1)
@@ -37,11 +41,13 @@ def matching_pictures(model: keras.Model, data: Any, split: str, folder: Path) -
     return drawn
 
 
-def text_to_image_picture(model: keras.Model, data: Any, split: str, folder: Path) -> Picture:
-    """Draw the best images for some captions, the right one framed in green (Fig 7.7b)."""
+def text_to_image_picture(
+    model: keras.Model, data: Any, split: str, folder: Path, measure: Measure | None = None
+) -> Picture:
+    """Draw the best images for some captions, the right one framed in green (Fig 5.5, 6.8, 7.7b)."""
     arrays = data.arrays(split)
-    scores = embed(model, "text", _spread(arrays.text)) @ embed(model, "image", arrays.image).T
-    captions = _spread(np.arange(len(arrays.captions)))
+    captions = spread(np.arange(len(arrays.captions)))
+    scores = query_scores(model, arrays, "text", captions, measure)
     figure = Figure(figsize=(2 * _SHOWN + 2.6, 2.2 * len(captions)), layout="constrained")
     axes = figure.subplots(len(captions), _SHOWN + 1, squeeze=False)
     for row, caption in enumerate(captions):
@@ -49,14 +55,16 @@ def text_to_image_picture(model: keras.Model, data: Any, split: str, folder: Pat
         for column, image in enumerate(np.argsort(-scores[row], kind="stable")[:_SHOWN], start=1):
             right = image == arrays.owner[caption]
             _show(axes[row, column], data.image_bytes(split, int(image)), arrays.image_ids[image], right)
-    return _save(figure, folder / "text_to_image.png", "Captions and the images found for them, the right one framed.")
+    return save(figure, folder / "text_to_image.png", "Captions and the images found for them, the right one framed.")
 
 
-def image_to_text_picture(model: keras.Model, data: Any, split: str, folder: Path) -> Picture:
-    """Draw the best captions for some images, the right ones in green (Fig 7.7a)."""
+def image_to_text_picture(
+    model: keras.Model, data: Any, split: str, folder: Path, measure: Measure | None = None
+) -> Picture:
+    """Draw the best captions for some images, the right ones in green (Fig 5.5, 6.8, 7.7a)."""
     arrays = data.arrays(split)
-    images = _spread(np.arange(len(arrays.image_ids)))
-    scores = embed(model, "image", arrays.image[images]) @ embed(model, "text", arrays.text).T
+    images = spread(np.arange(len(arrays.image_ids)))
+    scores = query_scores(model, arrays, "image", images, measure)
     figure = Figure(figsize=(10, 2.2 * len(images)), layout="constrained")
     axes = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 4))
     for row, image in enumerate(images):
@@ -66,7 +74,7 @@ def image_to_text_picture(model: keras.Model, data: Any, split: str, folder: Pat
             colour = "green" if arrays.owner[caption] == image else "black"
             text = f"{line + 1}. {textwrap.shorten(arrays.captions[caption], 110)}"
             axes[row, 1].text(0, 0.9 - 0.2 * line, text, color=colour, va="top", parse_math=False)
-    return _save(figure, folder / "image_to_text.png", "Images and the captions found for them; right ones are green.")
+    return save(figure, folder / "image_to_text.png", "Images and the captions found for them; right ones are green.")
 
 
 def embedding_map(model: keras.Model, data: Any, split: str, folder: Path, limit: int = 200) -> Picture:
@@ -85,7 +93,7 @@ def embedding_map(model: keras.Model, data: Any, split: str, folder: Path, limit
     axes.scatter(*points[:images].T, s=14, c="tab:red", label="image")
     axes.legend()
     axes.set_axis_off()
-    return _save(figure, folder / "embedding_map.png", "Embeddings of images (red) and captions (green) by t-SNE.")
+    return save(figure, folder / "embedding_map.png", "Embeddings of images (red) and captions (green) by t-SNE.")
 
 
 def confusion_picture(matrix: np.ndarray, classes: tuple[str, ...], folder: Path) -> Picture:
@@ -99,10 +107,10 @@ def confusion_picture(matrix: np.ndarray, classes: tuple[str, ...], folder: Path
         axes.set_yticks(range(len(classes)), classes, fontsize=7)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    return _save(figure, folder / "confusion.png", "Confusion matrix: share of each true class by predicted class.")
+    return save(figure, folder / "confusion.png", "Confusion matrix: share of each true class by predicted class.")
 
 
-def _spread(rows: np.ndarray) -> np.ndarray:
+def spread(rows: np.ndarray) -> np.ndarray:
     """Return a few rows, evenly spread, always the same ones."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, _QUERIES).astype(int))]
 
@@ -124,6 +132,7 @@ def _write(axes: Any, text: str) -> None:
     axes.text(0, 0.5, textwrap.fill(text, 24), va="center", parse_math=False)
 
 
-def _save(figure: Figure, path: Path, caption: str) -> Picture:
+def save(figure: Figure, path: Path, caption: str) -> Picture:
+    """Write a figure as PNG."""
     FigureCanvasAgg(figure).print_png(str(path))
     return Picture(path, caption)

@@ -11,7 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfthesis.matching.embedding import MODALITIES, branch, embed, has_branch
+from tfthesis.matching.scores import Measure
 from tfthesis.method import Gallery, Served, Signature, Spec
+from tfthesis.retrieval.adaptive import CANDIDATES, adaptive_search, rescored_search
 
 #: Neighbours returned by a served search; a client cuts the list where it likes.
 RESULTS = 20
@@ -21,27 +23,37 @@ LABELS = 5
 _OTHER = {"image": "text", "text": "image"}
 
 
-def matching_galleries(model: keras.Model, arrays: Any) -> dict[str, Gallery]:
-    """Return the images and the captions of a split as searchable items, where the model embeds them."""
+def matching_galleries(model: keras.Model, arrays: Any, measure: Measure | None = None) -> dict[str, Gallery]:
+    """Return the images and the captions of a split as searchable items, where the model embeds them.
+
+    Of joined embeddings only the parts that `measure` compares are kept; None keeps all.
+    """
+    parts = measure.parts if measure else None
     if not all(has_branch(model, modality) for modality in MODALITIES):
         return {}
     first = {int(image): caption for caption, image in reversed(list(enumerate(arrays.owner)))}
     described = [arrays.captions[first[i]] if i in first else "" for i in range(len(arrays.image_ids))]
     return {
-        "image": Gallery(list(arrays.image_ids), embed(model, "image", arrays.image), described),
-        "text": Gallery(list(arrays.text_ids), embed(model, "text", arrays.text), list(arrays.captions)),
+        "image": Gallery(list(arrays.image_ids), embed(model, "image", arrays.image, parts), described),
+        "text": Gallery(list(arrays.text_ids), embed(model, "text", arrays.text, parts), list(arrays.captions)),
     }
 
 
 def matching_signatures(
-    model: keras.Model, spec: Spec, index: Mapping[str, Any], encoders: Mapping[str, Any]
+    model: keras.Model,
+    spec: Spec,
+    index: Mapping[str, Any],
+    encoders: Mapping[str, Any],
+    measure: Measure | None = None,
 ) -> Served:
     """Return the served functions of an image-text model.
 
     `encode_image` and `encode_text` take encoded images and UTF-8 strings, and exist where the modality
     has an encoder; `encode_image_features` and `encode_text_features` take the encoders' outputs.
     `search_by_text` answers with images, `search_by_image` with captions, both `RESULTS` at most, best
-    first; with `_features` they take features. `classify` takes what the classifier sees and answers
+    first; with `_features` they take features. With an adaptive `measure` an exact index weighs each query's
+    scores by all items; an approximate one averages them, and `search_by_text_top_100_rescored` and its like
+    fuse the scores of the 100 best averages adaptively. `classify` takes what the classifier sees and answers
     with the `LABELS` surest classes, their probabilities, and which of them the inference rule of section
     7.3 predicts: the surest one, or, where an example may have several labels, those above one half.
     """
@@ -51,8 +63,8 @@ def matching_signatures(
     for modality in MODALITIES:
         if not has_branch(model, modality):
             continue
-        part = branch(model, modality)
-        found = index.get(_OTHER[modality])
+        part = branch(model, modality, measure.parts if measure else None)
+        searches = _searches(part, index.get(_OTHER[modality]), measure)
         for source, suffix in ((raw.get(modality), ""), (features[modality], "_features")):
             if source is None:
                 continue
@@ -60,10 +72,9 @@ def matching_signatures(
                 lambda rows, part=part: {"embedding": part(rows, training=False)},
                 f"embedding of {source.help}",
             )
-            if found is not None:
-                signatures[f"search_by_{modality}{suffix}"] = source.signature(
-                    lambda rows, part=part, found=found: found.search(part(rows, training=False), RESULTS),
-                    f"nearest {_OTHER[modality]}s of {source.help}",
+            for name, (search, how) in searches.items():
+                signatures[f"search_by_{modality}{suffix}{name}"] = source.signature(
+                    search, f"nearest {_OTHER[modality]}s of {source.help}{how}"
                 )
     if "logits" in model.output and all(name in raw for name in model.input):
         signatures["classify"] = _classify(model, spec, raw)
@@ -71,6 +82,31 @@ def matching_signatures(
         signatures["classify"] = _classify(model, spec, features)
     trackables = [model, *index.values(), *(t for encoder in encoders.values() for t in encoder.trackables())]
     return Served(signatures, trackables)
+
+
+def _searches(
+    part: keras.Model, index: Any | None, measure: Measure | None
+) -> dict[str, tuple[Callable[[tf.Tensor], dict[str, tf.Tensor]], str]]:
+    """Return the searches of features over `index`: what their names end in -> function, and how it compares."""
+    if index is None:
+        return {}
+
+    def plain(rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        return index.search(part(rows, training=False), RESULTS)
+
+    if measure is None or not measure.adaptive:
+        return {"": (plain, "")}
+    # The layer that joins the parts is the branch's last.
+    widths = part.layers[-1].widths
+
+    def fused(search: Callable[..., dict[str, tf.Tensor]]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        return lambda rows: search(index, part(rows, training=False), widths, RESULTS)
+
+    if index.kind == "exact":
+        return {"": (fused(adaptive_search), ", scores fused adaptively (Liu 2018, Eq 6.11)")}
+    rescored = f"_top_{CANDIDATES}_rescored"
+    how = f", the {CANDIDATES} best average scores fused adaptively among themselves"
+    return {"": (plain, ", average score"), rescored: (fused(rescored_search), how)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from tfthesis import layers, losses, models, optimizers
 from tfthesis.errors import UserError
 from tfthesis.lazy import LazyModule, keras
+from tfthesis.matching.recipe import PairRecipe
 from tfthesis.method import Data, Evaluation, Gallery, Method, Picture, Plateau, Served, Spec, Stage
-from tfthesis.recipe import Recipe, setting
+from tfthesis.recipe import setting
 
 if TYPE_CHECKING:
     from tfthesis.data.paired import PairedData
@@ -27,22 +28,15 @@ evaluation = LazyModule("tfthesis.matching.evaluation")
 served = LazyModule("tfthesis.matching.served")
 drawing = LazyModule("tfthesis.matching.pictures")
 pairs = LazyModule("tfthesis.matching.data")
+branches = LazyModule("tfthesis.matching.branches")
 
 
 @dataclasses.dataclass(frozen=True)
-class MMCNetRecipe(Recipe):
+class MMCNetRecipe(PairRecipe):
     """Every number of MMC-Net."""
 
-    reader: tuple[str, ...] = setting((), "options of the dataset's reader, each as name=value")
     image_encoder: str = setting("resnet152", "image encoder", source="section 7.2.1")
     text_encoder: str = setting("word_vectors", "text encoder", source="section 7.2.1")
-    image_weights: str = setting("", "name or path of the image encoder's weights; empty takes its default")
-    text_weights: str = setting(
-        "", "path of the word vectors, or the name of precomputed text features; empty takes the default"
-    )
-    scene_images: tuple[int, int, int] = setting(
-        (1000, 200, 500), "rendered scenes for training, validation and test", unit="images"
-    )
     scene_labels: str = setting(
         "objects",
         "labels of rendered scenes: the kinds of all objects, or the kind of the largest one",
@@ -103,8 +97,6 @@ class MMCNetRecipe(Recipe):
     joint_rate: float = setting(
         0.02, "lambda 3, learning rate of stage three", source="Algorithm 3 (below lambda 2); value: our choice"
     )
-    momentum: float = setting(0.9, "of SGD", source="section 7.4.1")
-    weight_decay: float = setting(0.0005, "L2 decay of the branches' kernels", source="section 7.4.1")
     classifier_decay: float = setting(0.0005, "L2 decay of the classifier's kernel", source="section 7.4.1")
     plateau_monitor: str = setting(
         "loss", "training loss whose plateau divides the learning rate", source="section 7.4.1 (which loss: our choice)"
@@ -114,29 +106,27 @@ class MMCNetRecipe(Recipe):
     plateau_patience: int = setting(3, "epochs without a fall that make a plateau", unit="epochs")
     patience: int = setting(0, "stop a stage after so many epochs without a better score; 0 never", unit="epochs")
     kernel_stddev: float = setting(0.01, "deviation of the initial kernels (0.05 in the released code of chapter 5)")
-    norm_momentum: float = setting(0.9, "decay of the BatchNorm statistics, a step")
-    norm_epsilon: float = setting(1e-5, "added to BatchNorm's variance", source="Caffe's default")
+
+    def idle(self) -> frozenset[str]:
+        """Return the fields of the component, and of the stage, that are not trained."""
+        second = {"classification_epochs", "classification_rate", "beta", "beta_basis"}
+        if not self.classification:
+            labels = {"labels", "caption_words", "word_list"}
+            return frozenset(second | labels | {"pooling", "pooling_dimension", "classifier_input", "classifier_decay"})
+        return frozenset() if self.matching else frozenset(second | {"margin", "alpha", "negatives"})
 
 
 def data(recipe: MMCNetRecipe, name: str, directory: Path | None) -> PairedData:
     """Open an image-text dataset with the recipe's encoders; see `tfthesis.matching.data.open_pairs`."""
-    options: dict[str, Any] = pairs.reader_options(recipe.reader)
-    if name == "scenes":
-        drawn = {"images": recipe.scene_images, "labels": recipe.scene_labels}
-        if twice := sorted(options.keys() & drawn):
-            raise UserError(f"recipe field 'reader': {twice[0]!r} of scenes is the recipe field 'scene_{twice[0]}'")
-        options |= drawn
-    elif recipe.text_encoder == "precomputed" and recipe.text_weights:
-        options |= {"text": recipe.text_weights}
-    return pairs.open_pairs(
+    drawn = {"images": recipe.scene_images, "labels": recipe.scene_labels}
+    return pairs.open_for(
+        recipe,
         name,
         directory,
-        image_encoder=(recipe.image_encoder, recipe.image_weights),
-        text_encoder=(recipe.text_encoder, recipe.text_weights),
+        drawn=drawn,
         labels=recipe.labels if recipe.classification else "none",
         max_words=recipe.caption_words,
         word_list=recipe.word_list if recipe.classification else "",
-        options=options,
     )
 
 
@@ -152,8 +142,8 @@ def build(recipe: MMCNetRecipe, spec: Spec) -> keras.Model:
     _check(recipe, spec)
     policy = recipe.precision
     needed = [name for name in ("image", "text") if recipe.matching or recipe.classifier_input in ("both", name)]
-    inputs = {name: keras.Input(spec.inputs[name], name=name) for name in needed}
-    fused = {name: _branch(name, inputs[name], recipe) for name in needed}
+    inputs, features = branches.inputs_and_features(recipe, spec, needed)
+    fused = {name: _branch(name, features[name], recipe) for name in needed}
     outputs = {}
     if recipe.matching:
         for name in needed:
@@ -176,32 +166,16 @@ def _check(recipe: MMCNetRecipe, spec: Spec) -> None:
         raise UserError(f"fusion {recipe.fusion!r} needs FC2 to FC4 of one width, got widths={recipe.widths}")
 
 
-def _norm(recipe: MMCNetRecipe, name: str) -> keras.layers.Layer:
-    # Statistics of the global batch, so that one and many devices train the same model.
-    return keras.layers.BatchNormalization(
-        momentum=recipe.norm_momentum,
-        epsilon=recipe.norm_epsilon,
-        synchronized=True,
-        name=name,
-        dtype=recipe.precision,
-    )
-
-
-def _dense(recipe: MMCNetRecipe, width: int, name: str, **options: Any) -> keras.layers.Layer:
-    initial = keras.initializers.RandomNormal(stddev=recipe.kernel_stddev)
-    return keras.layers.Dense(width, kernel_initializer=initial, name=name, dtype=recipe.precision, **options)
-
-
 def _branch(modality: str, features: keras.KerasTensor, recipe: MMCNetRecipe) -> keras.KerasTensor:
     """Return the fused layers of one modality, before the L2 normalisation."""
-    x = _norm(recipe, f"{modality}_input_norm")(features)
-    x = _dense(recipe, recipe.widths[0], f"{modality}_fc1", activation="relu")(x)
-    x = layers.ExampleDropout(recipe.dropout, name=f"{modality}_dropout", dtype=recipe.precision)(x)
+    x = branches.norm(recipe, f"{modality}_input_norm")(features)
+    x = branches.dense(recipe, recipe.widths[0], f"{modality}_fc1", activation="relu")(x)
+    x = branches.dropout(recipe, f"{modality}_dropout")(x)
     hidden = []
     for number, width in enumerate(recipe.widths[1:], start=2):
-        x = _dense(recipe, width, f"{modality}_fc{number}")(x)
-        x = _norm(recipe, f"{modality}_fc{number}_norm")(x)
-        x = keras.layers.ReLU(name=f"{modality}_fc{number}_relu", dtype=recipe.precision)(x)
+        x = branches.dense(recipe, width, f"{modality}_fc{number}")(x)
+        x = branches.norm(recipe, f"{modality}_fc{number}_norm")(x)
+        x = branches.relu(recipe, f"{modality}_fc{number}_relu")(x)
         hidden.append(x)
     if recipe.fusion == "none":
         return x
@@ -211,7 +185,7 @@ def _branch(modality: str, features: keras.KerasTensor, recipe: MMCNetRecipe) ->
     # convolution in its weights only.
     policy = recipe.precision
     x = keras.layers.Reshape((-1, 1), name=f"{modality}_fusion_channel", dtype=policy)(x)
-    x = _norm(recipe, f"{modality}_fusion_norm")(x)
+    x = branches.norm(recipe, f"{modality}_fusion_norm")(x)
     return keras.layers.Reshape((recipe.widths[-1],), name=f"{modality}_fused", dtype=policy)(x)
 
 
@@ -231,7 +205,7 @@ def _classifier(fused: Mapping[str, keras.KerasTensor], recipe: MMCNetRecipe, cl
         x = layers.SignedSquareRoot(name="classifier_root", dtype=policy)(x)
         x = keras.layers.UnitNormalization(name="classifier_unit", dtype=policy)(x)
     # Eq 7.8 has no bias.
-    return _dense(recipe, classes, "classifier_logits", use_bias=False)(x)
+    return branches.dense(recipe, classes, "classifier_logits", use_bias=False)(x)
 
 
 def stages(recipe: MMCNetRecipe) -> tuple[Stage, ...]:
@@ -327,7 +301,8 @@ _QUICK = MMCNetRecipe(
     pooling_dimension=1024,
     weight_decay=0.005,
     matching_epochs=15,
-    classification_epochs=5,
+    # Table stage_two: with 5 epochs the classifier is not done; longer ones gain little for their time.
+    classification_epochs=20,
     joint_epochs=10,
 )
 _FLICKR8K = dataclasses.replace(
@@ -339,6 +314,7 @@ _FLICKR8K = dataclasses.replace(
     negatives=50,
     matching_rate=0.2,
     matching_epochs=30,
+    classification_epochs=5,
     joint_epochs=15,
     # The folds of table flickr8k_choice show no difference to decay .005 with a plateau of three epochs.
     weight_decay=0.02,

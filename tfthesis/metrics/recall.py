@@ -6,31 +6,73 @@ import numpy as np
 
 from tfthesis.errors import UserError
 
+#: Similarities held at a time.
+BLOCK = 1 << 24
+
 
 def retrieval_ranks(
-    image: np.ndarray, text: np.ndarray, owner: np.ndarray, chunk: int = 512
+    image: np.ndarray, text: np.ndarray, owner: np.ndarray, chunk: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rank of the right answer for every image query and every text query, 0 being the best.
+    """Return `image_to_text_ranks` and `text_to_image_ranks` of the same vectors; see there."""
+    return image_to_text_ranks(image, text, owner, chunk), text_to_image_ranks(text, image, owner, chunk)
 
-    An image's rank is that of its best caption among the captions of other images; a caption's rank is
-    that of its own image. A wrong answer that scores exactly as high as the right one counts as before
-    it, so that embeddings which are all alike score zero and not full marks. Similarities are computed in
-    chunks; no `N x M` matrix is held.
+
+def image_to_text_ranks(image: np.ndarray, text: np.ndarray, owner: np.ndarray, chunk: int | None = None) -> np.ndarray:
+    """Return the rank of the best caption of each image among the captions of other images, 0 being the best.
+
+    A wrong answer that scores exactly as high as the right one counts as before it, so that embeddings which
+    are all alike score zero and not full marks. Similarities are computed in blocks; no `N x M` matrix is held.
 
     Args:
-        image: `[N, D]`, text: `[M, D]`; compared by inner product, so L2-normalise for the cosine.
+        image: the queries `[N, D]`, text: `[M, D]`; compared by inner product, so L2-normalise for the cosine.
         owner: integer `[M]`, the row of the image that each caption describes.
-        chunk: queries at a time.
+        chunk: queries at a time; None takes as many as 64 MiB of similarities allow.
 
     Returns:
-        Integer ranks `[N]` (image to text) and `[M]` (text to image). Images without a caption have the
-        rank M.
+        Integer `[N]`. Images without a caption have the rank M.
 
     Raises:
         UserError: widths differ, `owner` does not fit, or a value is not finite.
 
     Source: the R@K protocol of Liu 2018, section 7.4.1.
     """
+    image, text, owner = _checked(image, text, owner)
+    ranks = np.full(len(image), len(text), np.int64)
+    chunk = chunk or max(1, BLOCK // max(len(text), 1))
+    for start in range(0, len(image), chunk):
+        scores = image[start : start + chunk] @ text.T
+        own = owner[None, :] == np.arange(start, start + len(scores))[:, None]
+        best = np.where(own, scores, -np.inf).max(axis=1, initial=-np.inf)
+        ahead = ((scores >= best[:, None]) & ~own).sum(axis=1)
+        ranks[start : start + chunk] = np.where(own.any(axis=1), ahead, len(text))
+    return ranks
+
+
+def text_to_image_ranks(text: np.ndarray, image: np.ndarray, owner: np.ndarray, chunk: int | None = None) -> np.ndarray:
+    """Return the rank of each caption's own image among all images; the rules are those of `image_to_text_ranks`.
+
+    Args:
+        text: the queries `[M, D]`, image: `[N, D]`.
+        owner: integer `[M]`.
+        chunk: queries at a time.
+
+    Returns:
+        Integer `[M]`.
+
+    Raises:
+        UserError: as `image_to_text_ranks`.
+    """
+    image, text, owner = _checked(image, text, owner)
+    ranks = np.empty(len(text), np.int64)
+    chunk = chunk or max(1, BLOCK // max(len(image), 1))
+    for start in range(0, len(text), chunk):
+        scores = text[start : start + chunk] @ image.T
+        right = scores[np.arange(len(scores)), owner[start : start + chunk]]
+        ranks[start : start + chunk] = (scores >= right[:, None]).sum(axis=1) - 1
+    return ranks
+
+
+def _checked(image: np.ndarray, text: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     image, text, owner = np.asarray(image), np.asarray(text), np.asarray(owner)
     if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1]:
         raise UserError(f"retrieval_ranks: expected image [N, D] and text [M, D], got {image.shape} and {text.shape}")
@@ -39,19 +81,7 @@ def retrieval_ranks(
     for name, array in (("image", image), ("text", text)):
         if not np.isfinite(array).all():
             raise UserError(f"retrieval_ranks: {name} holds values that are not finite")
-    image_rank = np.full(len(image), len(text), np.int64)
-    for start in range(0, len(image), chunk):
-        scores = image[start : start + chunk] @ text.T
-        own = owner[None, :] == np.arange(start, start + len(scores))[:, None]
-        best = np.where(own, scores, -np.inf).max(axis=1, initial=-np.inf)
-        ahead = ((scores >= best[:, None]) & ~own).sum(axis=1)
-        image_rank[start : start + chunk] = np.where(own.any(axis=1), ahead, len(text))
-    text_rank = np.empty(len(text), np.int64)
-    for start in range(0, len(text), chunk):
-        scores = text[start : start + chunk] @ image.T
-        right = scores[np.arange(len(scores)), owner[start : start + chunk]]
-        text_rank[start : start + chunk] = (scores >= right[:, None]).sum(axis=1) - 1
-    return image_rank, text_rank
+    return image, text, owner
 
 
 def recalls(ranks: np.ndarray, prefix: str = "", at: tuple[int, ...] = (1, 5, 10)) -> dict[str, float]:

@@ -54,6 +54,10 @@ class Neighbours(tf.Module):
         """Return gallery rows, int32 `[B, k]`, and their inner products with `queries`, float32 `[B, k]`."""
         raise NotImplementedError
 
+    def vectors(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return the vectors `[..., D]` of gallery rows `[...]`."""
+        raise NotImplementedError
+
     def search(self, queries: tf.Tensor, k: int) -> dict[str, tf.Tensor]:
         """Return the `k` items with the largest inner product, best first, equal scores by gallery row.
 
@@ -75,7 +79,10 @@ class Neighbours(tf.Module):
             raise UserError(f"queries: expected shape [batch, {self.dimension}], got {queries.shape}")
         # Served, this is INVALID_ARGUMENT; unchecked, ScaNN fails with an internal error and `top_k` answers nonsense.
         queries = tf.debugging.check_numerics(queries, "search: a query holds NaN or infinity")
-        rows, scores = self.rows(queries, min(k, self.size))
+        return self.named(*self.rows(queries, min(k, self.size)))
+
+    def named(self, rows: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return gallery rows and their scores `[B, k]` as `search` answers."""
         return {"ids": tf.gather(self._ids, rows), "scores": scores, "payload": tf.gather(self._payload, rows)}
 
     def describe(self) -> dict[str, Any]:

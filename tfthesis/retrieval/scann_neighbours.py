@@ -96,6 +96,10 @@ class ScannNeighbours(Neighbours):
         scores, best = tf.math.top_k(tf.gather(scores[:count], order, batch_dims=1), k)
         return tf.gather(-ascending, best, batch_dims=1), scores
 
+    def vectors(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return the vectors `[..., D]` of gallery rows `[...]`."""
+        return tf.gather(tf.reshape(self._state.dataset, [-1, self.dimension]), rows)
+
     def tune(self, exact: Neighbours, samples: Sequence[np.ndarray]) -> float:
         """Set `leaves_to_search` to the smallest number tried that reaches the recall wished.
 

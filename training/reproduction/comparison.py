@@ -116,21 +116,34 @@ def _common_epochs(edition: Edition, records: Sequence[Record]) -> int:
 def _row_result(edition: Edition, row: Row, records: Mapping[int, Record], epochs: int) -> RowResult:
     values: dict[str, dict[int, float]] = {}
     for column in edition.table.columns:
-        found = {seed: _figure(edition, column, record, epochs) for seed, record in records.items()}
+        found = {seed: _figure(edition, row, column, record, epochs) for seed, record in records.items()}
         found = {seed: value for seed, value in found.items() if value is not None}
         if found:
             values[column.scalar] = found
     return RowResult(row, records, values, epochs)
 
 
-def _figure(edition: Edition, column: Column, record: Record, epochs: int) -> float | None:
+def _figure(edition: Edition, row: Row, column: Column, record: Record, epochs: int) -> float | None:
     if edition.table.kind == "curve":
         points = curve(edition, column, record)
         return float(np.mean(points[:epochs])) if points else None
     if column.scalar == "seconds":
         # Runs that shared the cores say little about their own time.
         return record.seconds if record.kind == "run" and record.jobs == 1 else None
-    return record.scalars.get(column.scalar)
+    if column.scalar.startswith("val_"):
+        return _selected(record, column.scalar)
+    return record.scalars.get(row.named(column.scalar))
+
+
+def _selected(record: Record, name: str) -> float | None:
+    """Return the validation figure `name` of the epoch whose weights the last stage, and so the run, ended with."""
+    epochs = record.epochs
+    if not epochs.get("selection") or name not in epochs:
+        return None
+    last = [i for i, stage in enumerate(epochs["stage"]) if stage == epochs["stage"][-1]]
+    scored = [i for i in last if epochs["selection"][i] is not None]
+    # Equal scores: the loop keeps the first.
+    return epochs[name][max(scored, key=lambda i: (epochs["selection"][i], -i))] if scored else None
 
 
 def curve(edition: Edition, column: Column, record: Record) -> list[float]:
@@ -182,10 +195,12 @@ def _comparison(
         return f"{names} were run on different data"
     if not left.row.varies and not right.row.varies:
         seeds, pairs = seeds[:1], pairs[:1]
-    samples = [_grouped_alike(store.samples(a), store.samples(b)) for a, b in pairs]
+    samples = [_grouped_alike(_samples(left.row, store, a), _samples(right.row, store, b)) for a, b in pairs]
     left_items, right_items = (
-        _items(edition, column, records, kept)
-        for records, kept in zip(zip(*pairs, strict=True), zip(*samples, strict=True), strict=True)
+        _items(edition, row, column, records, kept)
+        for row, records, kept in zip(
+            (left.row, right.row), zip(*pairs, strict=True), zip(*samples, strict=True), strict=True
+        )
     )
     return compare(
         [left.values[column.scalar][seed] for seed in seeds],
@@ -194,6 +209,16 @@ def _comparison(
         left_items=left_items,
         right_items=right_items,
     )
+
+
+def _samples(row: Row, store: ResultStore, record: Record) -> dict[str, np.ndarray]:
+    """Return the samples of the row's measurement by their plain names, and the owners."""
+    found = store.samples(record)
+    if not row.measure:
+        return found
+    head = row.named("")
+    own = {name.removeprefix(head): array for name, array in found.items() if name.startswith(head)}
+    return {OWNER: found[OWNER], **own} if OWNER in found else own
 
 
 def _grouped_alike(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], ...]:
@@ -213,7 +238,11 @@ def _printed(edition: Edition, claim: Claim, column: Column) -> dict[str, float]
 
 
 def _items(
-    edition: Edition, column: Column, records: Sequence[Record], samples: Sequence[Mapping[str, np.ndarray]]
+    edition: Edition,
+    row: Row,
+    column: Column,
+    records: Sequence[Record],
+    samples: Sequence[Mapping[str, np.ndarray]],
 ) -> list[ItemScores] | None:
     """Return the per-item parts of a column for each record, or None where they are not known."""
     if edition.table.kind == "curve" or not column.items:
@@ -222,10 +251,11 @@ def _items(
     if any(score is None for score in scores):
         return None
     for score, record in zip(scores, records, strict=True):
-        if abs(score.value - record.scalars[column.scalar]) > TOLERANCE:
+        recorded = record.scalars[row.named(column.scalar)]
+        if abs(score.value - recorded) > TOLERANCE:
             raise UserError(
                 f"{record.stem}: items of column {column.scalar!r} ({column.items}) give {score.value:.3f}, "
-                f"but the run recorded {record.scalars[column.scalar]:.3f}; mend 'items' in {edition.table.name}.toml"
+                f"but the run recorded {recorded:.3f}; mend 'items' in {edition.table.name}.toml"
             )
     return scores
 

@@ -80,7 +80,8 @@ class Edition:
     def _planned(self, row: Row, seed: int) -> Planned:
         recipe, folder, preset = self._recipe(row, seed), self._folder(row), row.preset or self.scale
         fields = dataclasses.asdict(recipe)
-        request = Request.create(self.table.method, preset, row.variant, fields, data_dir=folder, seed=seed)
+        method = row.method or self.table.method
+        request = Request.create(method, preset, row.variant, fields, data_dir=folder, seed=seed)
         label = self._label(recipe, Path(row.folder) if row.folder else folder)
         return Planned(row.kind, request, label if row.kind != "count" else "none", self._settings(row))
 

@@ -171,8 +171,9 @@ def trained_seconds(folder: Path) -> tuple[float, float | None]:
 
 
 def epoch_columns(rows: list[dict[str, str]]) -> dict[str, list[Any]]:
-    """Return the stage and the validation figures of the rows of `metrics.csv` as columns; None where empty."""
-    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name.startswith("val_")]
+    """Return stage, validation figures and selection of the rows of `metrics.csv` as columns; None where empty."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    names = [name for name in keys if name.startswith("val_") or name == "selection"]
     columns: dict[str, list[Any]] = {"stage": [row["stage"] for row in rows]}
     for name in names:
         columns[name] = [float(f"{float(row[name]):.{SIGNIFICANT}g}") if row.get(name) else None for row in rows]

@@ -59,7 +59,7 @@ class Record:
         kind, data, settings, method, preset, variant, seed, recipe: what ran.
         fingerprint: of the dataset.
         protocol, scalars: the evaluation on the test split.
-        epochs: columns of figures an epoch on the validation split, with `stage`.
+        epochs: columns of figures an epoch on the validation split, with `stage` and `selection`.
         seconds: from start to finish on `cores` cores of `processor`.
         waiting: share of the training time that was spent waiting for input; None where nothing was trained.
         jobs: runs that shared the cores at a time.
@@ -115,14 +115,14 @@ class ResultStore:
     def find(self, planned: Planned) -> Record | None:
         """Return the record of an equal run, whatever commit made it.
 
-        Recipes are compared by value. A field that a record does not know yet counts as its default, so
-        that a new field does not make every result stale.
+        Recipes are compared by value, idle fields apart. A field that a record does not know yet counts as its
+        default, so that a new field does not make every result stale.
         """
-        recipe, wanted = planned.request.recipe, planned.request.recipe.to_json()
+        recipe, wanted = planned.request.recipe, effective(planned.request.recipe, {})
         for record in self.records:
             same = (record.kind, record.method, record.data) == (planned.kind, planned.request.short_name, planned.data)
             seed = planned.deterministic or record.seed == planned.request.seed
-            if same and seed and record.settings == planned.settings and completed(record.recipe, recipe) == wanted:
+            if same and seed and record.settings == planned.settings and effective(recipe, record.recipe) == wanted:
                 return record
         return None
 
@@ -163,12 +163,15 @@ class ResultStore:
             raise UserError(f"{path} is no record of a run ({error}); restore it, or delete it to run again") from error
 
 
-def completed(recorded: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """Return a recorded recipe with the fields that were added since, at the defaults of their class."""
-    defaults = {
-        field.name: field.default for field in dataclasses.fields(recipe) if field.default is not dataclasses.MISSING
-    }
-    return {**json.loads(json.dumps(defaults)), **recorded}
+def effective(recipe: Recipe, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `recipe` that are not idle, with the values of a recorded recipe where it has them.
+
+    A field that was added after a record was made has the default of its class there.
+    """
+    fields = [field for field in dataclasses.fields(recipe) if field.default is not dataclasses.MISSING]
+    defaults = json.loads(json.dumps({field.name: field.default for field in fields}))
+    values = {**defaults, **recorded} if recorded else recipe.to_json()
+    return {name: value for name, value in values.items() if name not in recipe.idle()}
 
 
 def compact(array: np.ndarray) -> np.ndarray | None:

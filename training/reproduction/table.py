@@ -58,22 +58,27 @@ class Row:
         kind: "run" trains and evaluates; "ridge" is the closed-form ridge map on the same features;
             "bag_of_words" classifies captions by the counts of their words;
             "count" builds the model and counts weights.
+        method: name of the row's method; None takes the table's.
         preset: preset instead of the edition's scale.
         variant, overrides: the recipe. `{seed}` in a string stands for the seed of the run, such as a fold's number.
         data: dataset that this row fixes, if any.
         folder: where `data` lies below `--data-dir`.
         spec: for kind "count": `inputs` (widths by name), `classes` (their number), `multi_label`.
+        measure: which of several measurements of one run is shown: what names of scalars and samples begin with,
+            before a dot. Rows that differ only here share their runs.
         series, x: position in a sweep.
     """
 
     label: str
     kind: str = "run"
+    method: str | None = None
     preset: str | None = None
     variant: str | None = None
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data: str | None = None
     folder: str | None = None
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    measure: str = ""
     series: str = ""
     x: float | None = None
 
@@ -81,6 +86,10 @@ class Row:
     def varies(self) -> bool:
         """Whether a seed enters the result."""
         return self.kind == "run" or self.settled(0) != self.settled(1)
+
+    def named(self, name: str) -> str:
+        """Return what this row's measurement calls a scalar or sample."""
+        return f"{self.measure}.{name}" if self.measure else name
 
     def settled(self, seed: int) -> dict[str, Any]:
         """Return the overrides of the run of `seed`."""
@@ -109,7 +118,7 @@ class Table:
         kind: "table", "sweep" (one recipe field takes several values) or "curve" (validation figures
             over the epochs of a run).
         title, source, note: for people.
-        method: name of the method.
+        method: name of the method of the rows that name none.
         preset: scale that is used unless another is asked for.
         seeds: of the runs.
         parameter, values: recipe field of a sweep and its values.
@@ -143,7 +152,7 @@ class Table:
 
     def recipe(self, row: Row, scale: str, changes: Mapping[str, Any] | None = None, seed: int = 0) -> Recipe:
         """Return the recipe of `row` at `scale` for the run of `seed`; `changes` apply to every row."""
-        method = load_method(self.method)
+        method = load_method(row.method or self.method)
         return method.recipe(row.preset or scale, row.variant, **{**row.settled(seed), **(changes or {})})
 
 

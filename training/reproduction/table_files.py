@@ -15,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfthesis.discovery import load_method
 from tfthesis.errors import UserError, closest
-from tfthesis.method import Method
 from training.reproduction.table import ITEM, Claim, Column, Row, Table
 
 FOLDER = Path(__file__).resolve().parent.parent / "tables"
@@ -121,7 +119,6 @@ def _check(table: Table, file: str) -> None:
     _choice(table.kind, KINDS, f"{file}: kind")
     if not table.rows or not table.columns or not table.seeds:
         raise UserError(f"{file}: needs at least one row, one column and one seed")
-    method = load_method(table.method)
     labels, scalars = [row.label for row in table.rows], [column.scalar for column in table.columns]
     for names, what in ((labels, "row label"), (scalars, "column scalar")):
         twice = {name for name in names if names.count(name) > 1}
@@ -130,7 +127,7 @@ def _check(table: Table, file: str) -> None:
     for column in table.columns:
         _check_column(column, file)
     for row in table.rows:
-        _check_row(table, row, method, file)
+        _check_row(table, row, file)
     for i, claim in enumerate(table.claims):
         where = f"{file}: claims[{i}]"
         for label in (claim.better, *claim.than):
@@ -152,7 +149,7 @@ def _check_column(column: Column, file: str) -> None:
             raise UserError(f"{where}: items: expected 'sample' or 'sample < number', got {part!r}")
 
 
-def _check_row(table: Table, row: Row, method: Method, file: str) -> None:
+def _check_row(table: Table, row: Row, file: str) -> None:
     where = f"{file}: row {row.label!r}"
     _choice(row.kind, ROW_KINDS, f"{where}: kind")
     if row.folder and not row.data:
