@@ -197,11 +197,13 @@ def test_missing_arrays_and_files(tmp_path, weights, arrays):
     [
         ({"centers": 3}, r"'hglmm' has no option 'centers'; it takes: centres, dimension, kinds, weighting"),
         ({"centres": 31}, "centres: expected 1 to 30, which is the number of different words, got 31"),
-        ({"dimension": 0}, "dimension: expected at least 1"),
+        ({"dimension": 0}, "dimension: expected a whole number of at least 1, got 0"),
+        ({"centres": "3"}, "centres: expected a whole number of at least 1, got '3'"),
+        ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
         ({"kinds": "laplace"}, "Did you mean 'laplacian'"),
         ({"weighting": "token"}, "Did you mean 'tokens'"),
-        ({"max_words": 0}, "max_words: expected at least 1"),
-        ({"max_iterations": 0}, "max_iterations: expected at least 1"),
+        ({"max_words": 0}, "max_words: expected a whole number"),
+        ({"max_iterations": 2.5}, "max_iterations: expected a whole number"),
     ],
 )
 def test_bad_options(weights, tmp_path, options, message):
@@ -218,18 +220,23 @@ def test_captions_and_encoders_that_cannot_be_fitted(weights, tmp_path):
         open_fitted("hashed_words", CAPTIONS)
 
 
-def test_numbers_of_the_thesis():
+def test_size_of_the_thesis(tmp_path):
+    """30 centres in 300 dimensions give 18,000 numbers, of which 6,000 principal components are taken."""
     fitting = HGLMMFitting(None)
     assert (fitting.centres, fitting.dimension, fitting.kinds) == (30, 6000, "hybrid")
-
-
-@pytest.mark.slow
-def test_size_of_the_thesis(tmp_path):
-    """30 centres in 300 dimensions give 18,000 numbers, of which 6,000 components are kept."""
     rng = np.random.default_rng(0)
-    words = [f"w{number}" for number in range(800)]
-    path = write_arrays(tmp_path / "v.npy", rng.laplace(size=(800, 300)).astype(np.float32), words)
-    texts = [" ".join(rng.choice(words, 10)) for _ in range(6100)]
-    fit = open_fitted("hglmm", texts, path, options={"max_iterations": 3}, cache=tmp_path).describe()["fit"]
-    assert (fit["fisher_vector"], fit["dimension"]) == (18_000, 6_000)
-    assert 0.99 < fit["explained_variance"] < 1
+    arrays = {
+        "words": np.frombuffer(b"red\ncircle", np.uint8),
+        "vectors": rng.standard_normal((2, 300)).astype(np.float32),
+        "weights": np.full(fitting.centres, 1 / fitting.centres),
+        "location": rng.standard_normal((fitting.centres, 300)),
+        "scale": np.ones((fitting.centres, 300)),
+        "laplacian": rng.random((fitting.centres, 300)) < 0.5,
+        "mean": np.zeros(18_000, np.float32),
+        "components": np.zeros((18_000, fitting.dimension), np.float16),
+        "record": np.frombuffer(b"{}", np.uint8),
+    }
+    np.savez_compressed(tmp_path / "f.npz", **arrays)
+    encoder = open_encoder("hglmm", tmp_path / "f.npz")
+    features = encoder(tf.constant(["a red circle", "red"]))
+    assert encoder.dimension == 6000 and features.shape == (2, 6000) and features.dtype == tf.float32

@@ -51,7 +51,10 @@ class Fitting:
         raise NotImplementedError
 
     def fit(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return the arrays, none of objects, that the encoder is opened from; equal input gives equal bits."""
+        """Return the arrays, none of objects, that the encoder is opened from.
+
+        Equal input gives equal bits on one machine with one number of threads, which decides the order of sums.
+        """
         raise NotImplementedError
 
 

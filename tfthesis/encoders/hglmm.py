@@ -45,12 +45,13 @@ class HGLMM(FittedEncoder):
         words, record = _checked(f"encoder {name!r}: {path}", arrays)
         mixture = HybridMixture(**{field.name: arrays[field.name] for field in dataclasses.fields(HybridMixture)})
         self._fisher = FisherVectors(words, arrays["vectors"], mixture)
-        self._mean = tf.Variable(arrays["mean"], trainable=False, name="mean")
-        self._components = tf.Variable(arrays["components"], trainable=False, name="components")
+        self._mean = tf.Variable(arrays["mean"].astype(np.float32), trainable=False, name="mean")
+        components = arrays["components"].astype(np.float32, copy=False)
+        self._components = tf.Variable(components, trainable=False, name="components")
         # Arrays and strings, because a tf.Module would track what a list or a dict holds.
         self.words, self._record = np.array(words, dtype=object), json.dumps(record)
         variables = [*self._fisher.variables, self._mean, self._components]
-        super().__init__(name, path, arrays["components"].shape[1], variables, self._fisher.tables)
+        super().__init__(name, path, components.shape[1], variables, self._fisher.tables)
 
     def preprocessing(self) -> dict[str, Any]:
         return {"words": RULES, "table": len(self.words), "fisher_vector": "signed square root, L2 norm"}
