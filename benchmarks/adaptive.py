@@ -64,16 +64,15 @@ class PeakMemory:
 
 def evaluated(items: int) -> dict[str, Any]:
     """Measure the ranks of `QUERIES` captions among `items` images, as `evaluate` computes them."""
-    from tfthesis.matching.scores import fused_queries, query_weights, unit_parts
+    from tfthesis.matching.scores import Comparison, Measure
     from tfthesis.metrics.recall import text_to_image_ranks
 
-    images, texts = joined(items, 0), joined(QUERIES, 1)
+    compared = Comparison({"image": joined(items, 0), "text": joined(QUERIES, 1)}, WIDTHS)
+    measure = Measure((0, 1), adaptive=True)
     owner = np.arange(QUERIES) % items
     start = time.perf_counter()
     with PeakMemory() as memory:
-        candidates, queries = unit_parts(images, WIDTHS), unit_parts(texts, WIDTHS)
-        weighted = fused_queries(queries, query_weights(queries, candidates, adaptive=True))
-        text_to_image_ranks(weighted, images, owner)
+        text_to_image_ranks(compared.queries("text", measure), compared.candidates("image", measure), owner)
     return _row("evaluated", items, QUERIES, time.perf_counter() - start, memory)
 
 

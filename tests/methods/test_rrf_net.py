@@ -136,7 +136,7 @@ def test_a_member_of_an_ensemble_is_the_network_that_trains_alone():
         for seed in range(3):
             model.train_step(batch(9, seed))
     for weight in one.weights:
-        np.testing.assert_allclose(weight, by_path[f"t3_{weight.path}"], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(weight, by_path[f"t3_{weight.path}"], rtol=1e-3, atol=1e-5)
 
 
 def test_every_subset_of_an_ensemble_is_measured_on_the_test_split_only():

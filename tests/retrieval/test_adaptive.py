@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfthesis.matching.scores import fused_queries, query_weights, unit_parts
+from tfthesis.errors import UserError
+from tfthesis.matching.scores import Comparison, Measure, split_parts
 from tfthesis.method import Gallery
 from tfthesis.metrics import adaptive_fusion
 from tfthesis.retrieval import adaptive, exact
@@ -52,11 +53,25 @@ def test_a_smaller_area_weighs_more_and_no_area_all_alike():
     np.testing.assert_allclose(weights, [[0.75, 0.25], [0.5, 0.5], [1, 0]], atol=1e-9)
 
 
-def test_numpy_queries_give_the_fused_scores():
-    queries, gallery = joined(6, 0), joined(40, 1)
-    parts = [unit_parts(vectors, WIDTHS) for vectors in (queries, gallery)]
-    found = fused_queries(parts[0], query_weights(*parts, adaptive=True)) @ np.concatenate(parts[1], axis=1).T
-    np.testing.assert_allclose(found, fused(queries, gallery), atol=1e-5)
+def test_comparisons_give_the_fused_scores():
+    images, texts = joined(6, 0), joined(40, 1)
+    compared = Comparison({"image": images, "text": texts}, WIDTHS)
+    rows = np.arange(6)
+    found = compared.scores("image", rows, Measure((0, 1, 2), adaptive=True))
+    np.testing.assert_allclose(found, fused(images, texts), atol=1e-5)
+    assert compared.candidates("text", compared.whole) is texts
+    parts = [split_parts(side, WIDTHS) for side in (images, texts)]
+    for part in range(3):
+        cosines = 3 * parts[0][part] @ parts[1][part].T
+        np.testing.assert_allclose(compared.scores("image", rows, Measure((part,))), cosines, atol=1e-6)
+    average = np.mean([3 * parts[0][part] @ parts[1][part].T for part in (0, 2)], axis=0)
+    np.testing.assert_allclose(compared.scores("image", rows, Measure((0, 2))), average, atol=1e-6)
+    np.testing.assert_allclose(compared.scores("text", np.array([3]), Measure((0, 2))), average.T[3:4], atol=1e-6)
+
+
+def test_widths_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="expected parts of .3, 5. components, got 12 in all"):
+        split_parts(joined(2, 0), (3, 5))
 
 
 @pytest.mark.parametrize("columns", [64, 128, 16384])

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfthesis.matching.embedding import MODALITIES, has_branch, in_chunks
-from tfthesis.matching.scores import Measure, embedded_parts, fused_queries, query_weights
+from tfthesis.matching.embedding import has_branch, in_chunks
+from tfthesis.matching.scores import Comparison, Measure
 from tfthesis.method import Evaluation
 from tfthesis.metrics.classification import (
     average_precisions,
@@ -18,7 +18,7 @@ from tfthesis.metrics.classification import (
     top_1_multi_label_hits,
     top_k_hits,
 )
-from tfthesis.metrics.recall import image_to_text_ranks, recalls, retrieval_ranks, text_to_image_ranks
+from tfthesis.metrics.recall import image_to_text_ranks, recalls, text_to_image_ranks
 
 
 def evaluate_matching(
@@ -36,33 +36,20 @@ def evaluate_matching(
         Scalars `i2t_r1 ... t2i_r10` and their sum `r_sum`, which selects; samples `i2t_rank`, `t2i_rank`
         and `owner`, the image of each caption.
     """
-    image, text = (embedded_parts(model, arrays, modality) for modality in MODALITIES)
-    measures = {"": measure or Measure(tuple(range(len(image))))}
+    compared = Comparison.of(model, arrays)
+    measures = {"": measure or compared.whole}
     measures |= {f"{name}.": way for name, way in (further or {}).items()}
     scalars: dict[str, float] = {}
     samples: dict[str, np.ndarray] = {}
     for prefix, way in measures.items():
-        ranks = _ranks([image[part] for part in way.parts], [text[part] for part in way.parts], arrays.owner, way)
-        found = {**recalls(ranks[0], "i2t_"), **recalls(ranks[1], "t2i_")}
+        image_rank = image_to_text_ranks(compared.queries("image", way), compared.candidates("text", way), arrays.owner)
+        text_rank = text_to_image_ranks(compared.queries("text", way), compared.candidates("image", way), arrays.owner)
+        found = {**recalls(image_rank, "i2t_"), **recalls(text_rank, "t2i_")}
         scalars |= {prefix + name: value for name, value in found.items()}
         scalars[f"{prefix}r_sum"] = sum(found.values())
-        samples |= {f"{prefix}i2t_rank": ranks[0], f"{prefix}t2i_rank": ranks[1]}
+        samples |= {f"{prefix}i2t_rank": image_rank, f"{prefix}t2i_rank": text_rank}
     samples["owner"] = arrays.owner
     return Evaluation("R@K, several captions an image, best caption counts", scalars, scalars["r_sum"], samples=samples)
-
-
-def _ranks(
-    image: list[np.ndarray], text: list[np.ndarray], owner: np.ndarray, measure: Measure
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ranks of image queries and of text queries; the weights are those of the query."""
-    if not measure.adaptive:
-        return retrieval_ranks(np.concatenate(image, axis=1), np.concatenate(text, axis=1), owner)
-    images = fused_queries(image, query_weights(image, text, True))
-    texts = fused_queries(text, query_weights(text, image, True))
-    return (
-        image_to_text_ranks(images, np.concatenate(text, axis=1), owner),
-        text_to_image_ranks(texts, np.concatenate(image, axis=1), owner),
-    )
 
 
 def evaluate_classification(model: keras.Model, arrays: Any, classes: tuple[str, ...], multi_label: bool) -> Evaluation:

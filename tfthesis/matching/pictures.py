@@ -16,7 +16,7 @@ from sklearn.manifold import TSNE
 
 from tfthesis.matching.embedding import MODALITIES, embed, has_branch
 from tfthesis.matching.evaluation import pair_logits
-from tfthesis.matching.scores import Measure, query_scores
+from tfthesis.matching.scores import Comparison, Measure
 from tfthesis.method import Picture
 from tfthesis.metrics.classification import confusion_matrix
 
@@ -47,7 +47,7 @@ def text_to_image_picture(
     """Draw the best images for some captions, the right one framed in green (Fig 5.5, 6.8, 7.7b)."""
     arrays = data.arrays(split)
     captions = spread(np.arange(len(arrays.captions)))
-    scores = query_scores(model, arrays, "text", captions, measure)
+    scores = Comparison.of(model, arrays).scores("text", captions, measure)
     figure = Figure(figsize=(2 * _SHOWN + 2.6, 2.2 * len(captions)), layout="constrained")
     axes = figure.subplots(len(captions), _SHOWN + 1, squeeze=False)
     for row, caption in enumerate(captions):
@@ -64,7 +64,7 @@ def image_to_text_picture(
     """Draw the best captions for some images, the right ones in green (Fig 5.5, 6.8, 7.7a)."""
     arrays = data.arrays(split)
     images = spread(np.arange(len(arrays.image_ids)))
-    scores = query_scores(model, arrays, "image", images, measure)
+    scores = Comparison.of(model, arrays).scores("image", images, measure)
     figure = Figure(figsize=(10, 2.2 * len(images)), layout="constrained")
     axes = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 4))
     for row, image in enumerate(images):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sklearn.manifold import TSNE
 
 from tfthesis.matching.embedding import MODALITIES, in_chunks
 from tfthesis.matching.pictures import save, spread
-from tfthesis.matching.scores import Measure, embedded_parts, query_scores, query_weights
+from tfthesis.matching.scores import Comparison, Measure
 from tfthesis.method import Picture
 
 _PAIRS = 100
@@ -27,7 +28,7 @@ def similarity_matrix(
     """Draw the scores of some images and a caption of each; on a bright diagonal matches score high (Fig 6.6)."""
     owners, captions = np.unique(arrays.owner, return_index=True)
     owners, captions = owners[:pairs], captions[:pairs]
-    scores = query_scores(model, arrays, "image", owners, measure)[:, captions]
+    scores = Comparison.of(model, arrays).scores("image", owners, measure)[:, captions]
     figure = Figure(figsize=(5.4, 4.6), layout="constrained")
     axes = figure.subplots()
     figure.colorbar(axes.imshow((scores + 1) / 2, vmin=0, vmax=1, cmap="viridis"))
@@ -38,17 +39,14 @@ def similarity_matrix(
 
 def score_curves(model: keras.Model, arrays: Any, folder: Path, names: Sequence[str]) -> Picture:
     """Draw the sorted scores of one image and one text to all candidates, with the adaptive weights (Fig 6.5)."""
-    sides = {modality: embedded_parts(model, arrays, modality) for modality in MODALITIES}
+    compared = Comparison.of(model, arrays)
     figure = Figure(figsize=(10, 3.8), layout="constrained")
-    for axes, modality, other in zip(figure.subplots(1, 2), MODALITIES, reversed(MODALITIES), strict=True):
-        row = spread(np.arange(len(sides[modality][0])))[1:2]
-        queries = [part[row] for part in sides[modality]]
-        weights = query_weights(queries, sides[other], True)[0]
-        for name, query, candidates, weight, colour in zip(
-            names, queries, sides[other], weights, _COLOURS, strict=False
-        ):
-            curve = np.sort((query @ candidates.T)[0])[::-1]
-            axes.plot(curve, color=colour, label=f"{name}, weight {weight:.3f}")
+    for axes, modality in zip(figure.subplots(1, 2), MODALITIES, strict=True):
+        row = spread(np.arange(len(compared.sides[modality])))[1:2]
+        weights = compared.weights(modality, dataclasses.replace(compared.whole, adaptive=True), row)[0]
+        for part, (name, colour) in enumerate(zip(names, _COLOURS, strict=False)):
+            curve = np.sort(compared.scores(modality, row, Measure((part,)))[0])[::-1]
+            axes.plot(curve, color=colour, label=f"{name}, weight {weights[part]:.3f}")
         axes.axhline(0, color="grey", linewidth=0.5)
         axes.set_title(f"{modality} query")
         axes.set_xlabel("candidates, best first")
@@ -60,10 +58,10 @@ def score_curves(model: keras.Model, arrays: Any, folder: Path, names: Sequence[
 
 def adaptive_weight_scatter(model: keras.Model, arrays: Any, folder: Path, names: Sequence[str]) -> Picture:
     """Draw the weights of the first two scores for every query of a split (Fig 6.7)."""
-    sides = {modality: embedded_parts(model, arrays, modality)[:2] for modality in MODALITIES}
+    compared = Comparison.of(model, arrays)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, modality, other in zip(figure.subplots(1, 2), MODALITIES, reversed(MODALITIES), strict=True):
-        weights = query_weights(sides[modality], sides[other], True)
+    for axes, modality in zip(figure.subplots(1, 2), MODALITIES, strict=True):
+        weights = compared.weights(modality, Measure((0, 1), adaptive=True))
         for column, name in enumerate(names[:2]):
             axes.scatter(np.arange(len(weights)), weights[:, column], s=3, color=_COLOURS[column], label=name)
         axes.set_title(f"{len(weights)} {modality} queries")

@@ -8,6 +8,7 @@ CycleMatch. The inner product averages them; adaptive fusion weighs a query's pa
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -44,19 +45,22 @@ def part_slices(widths: tuple[int, ...]) -> list[slice]:
     return [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
 
 
-def unit_parts(vectors: np.ndarray, widths: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the L2-normalised parts of joined vectors `[N, D]`."""
+def split_parts(vectors: np.ndarray, widths: tuple[int, ...]) -> list[np.ndarray]:
+    """Return the parts `[N, D_s]` of joined vectors `[N, D]` as views; each has the length one over the root of S.
+
+    Raises:
+        UserError: the widths are not those of the vectors.
+    """
     if vectors.shape[1] != sum(widths):
-        raise UserError(f"joined embeddings: expected {widths} components, got {vectors.shape[1]}")
-    scale = np.float32(len(widths) ** 0.5)
-    return [vectors[:, part] * scale for part in part_slices(widths)]
+        raise UserError(f"joined embeddings: expected parts of {widths} components, got {vectors.shape[1]} in all")
+    return [vectors[:, part] for part in part_slices(widths)]
 
 
-def query_weights(queries: list[np.ndarray], candidates: list[np.ndarray], adaptive: bool) -> np.ndarray:
+def query_weights(queries: Sequence[np.ndarray], candidates: Sequence[np.ndarray], adaptive: bool) -> np.ndarray:
     """Return each query's weights `[Q, S]` of its S scores, with the sum 1.
 
     Args:
-        queries: parts `[Q, D_s]`, candidates: parts `[N, D_s]`; all L2-normalised.
+        queries: parts `[Q, D_s]`, candidates: parts `[N, D_s]`; the parts of a side have one length.
         adaptive: by the area of Eq 6.9 over all candidates; else all alike.
     """
     if not adaptive:
@@ -65,34 +69,59 @@ def query_weights(queries: list[np.ndarray], candidates: list[np.ndarray], adapt
     return adaptive_weights(np.stack(areas, axis=1))
 
 
-def fused_queries(queries: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Return `[Q, D]` whose inner products with joined unit parts are the fused scores (Eq 6.8, 6.11)."""
-    columns = weights.astype(np.float32).T[:, :, None]
-    return np.concatenate([weight * query for weight, query in zip(columns, queries, strict=True)], axis=1)
-
-
-def embedded_parts(model: keras.Model, arrays: Any, modality: str) -> list[np.ndarray]:
-    """Return the L2-normalised parts `[N, D_s]` of all images, or all captions, of a split."""
-    vectors = embed(model, modality, getattr(arrays, modality))
-    return unit_parts(vectors, part_widths(model, modality))
-
-
-def query_scores(
-    model: keras.Model, arrays: Any, modality: str, rows: np.ndarray, measure: Measure | None = None
-) -> np.ndarray:
-    """Return the scores `[Q, N]` of some images against all captions of a split, or of captions against all images.
+class Comparison:
+    """Images and captions of a split, ready to be compared by any `Measure`.
 
     Args:
-        model: a matching model.
-        arrays: the split's `PairArrays`.
-        modality: of the queries.
-        rows: which of the split's images or captions ask.
-        measure: how they are compared; None averages all parts.
+        sides: joined embeddings `[N, D]` by modality.
+        widths: of their parts.
     """
-    other = MODALITIES[1 - MODALITIES.index(modality)]
-    queries = [part[rows] for part in embedded_parts(model, arrays, modality)]
-    candidates = embedded_parts(model, arrays, other)
-    measure = measure or Measure(tuple(range(len(queries))))
-    queries, candidates = ([side[part] for part in measure.parts] for side in (queries, candidates))
-    weights = query_weights(queries, candidates, measure.adaptive)
-    return fused_queries(queries, weights) @ np.concatenate(candidates, axis=1).T
+
+    def __init__(self, sides: Mapping[str, np.ndarray], widths: tuple[int, ...]):
+        self.sides, self.widths = sides, widths
+
+    @classmethod
+    def of(cls, model: keras.Model, arrays: Any) -> Comparison:
+        """Embed all images and captions of a split's `PairArrays`."""
+        sides = {modality: embed(model, modality, getattr(arrays, modality)) for modality in MODALITIES}
+        return cls(sides, part_widths(model, "image"))
+
+    @property
+    def whole(self) -> Measure:
+        """The average of all parts."""
+        return Measure(tuple(range(len(self.widths))))
+
+    def candidates(self, modality: str, measure: Measure) -> np.ndarray:
+        """Return the vectors `[N, D]` of one side that the measure compares; not a copy where it takes all parts."""
+        if measure.parts == self.whole.parts:
+            return self.sides[modality]
+        parts = split_parts(self.sides[modality], self.widths)
+        return np.concatenate([parts[part] for part in measure.parts], axis=1)
+
+    def queries(self, modality: str, measure: Measure, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return vectors `[Q, D]` whose inner products with the other side's `candidates` are the fused scores.
+
+        Source: Liu 2018, Eq 6.8 and 6.11.
+        """
+        parts = split_parts(self.sides[modality][rows], self.widths)
+        weights = self.weights(modality, measure, rows).astype(np.float32)
+        # A part has the length one over the root of the number of parts, on both sides.
+        scaled = [
+            parts[part] * (len(self.widths) * weight[:, None])
+            for part, weight in zip(measure.parts, weights.T, strict=True)
+        ]
+        return np.concatenate(scaled, axis=1)
+
+    def weights(self, modality: str, measure: Measure, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return the weights `[Q, S]` that queries give the scores of the measure."""
+        other = MODALITIES[1 - MODALITIES.index(modality)]
+        queries = split_parts(self.sides[modality][rows], self.widths)
+        candidates = split_parts(self.sides[other], self.widths)
+        chosen = ([side[part] for part in measure.parts] for side in (queries, candidates))
+        return query_weights(*chosen, measure.adaptive)
+
+    def scores(self, modality: str, rows: np.ndarray, measure: Measure | None = None) -> np.ndarray:
+        """Return the fused scores `[Q, N]` of some images against all captions, or of captions against all images."""
+        measure = measure or self.whole
+        other = MODALITIES[1 - MODALITIES.index(modality)]
+        return self.queries(modality, measure, rows) @ self.candidates(other, measure).T
