@@ -75,11 +75,18 @@ def activations(model: keras.Model) -> int:
     """Return the numbers that one example's forward pass holds; unknown sizes count as one.
 
     Models within the model count layer by layer; a layer that only a step of the model's own calls has no
-    known output and is left out.
+    known output and is left out. A layer that holds more than its output has a method `held_numbers`, which tells
+    how many an example.
     """
+    return sum(_held(layer) for layer in _layers(model))
+
+
+def _held(layer: Any) -> int:
     from keras import tree
 
-    outputs = tree.flatten([getattr(layer, "output", []) for layer in _layers(model)])
+    if hasattr(layer, "held_numbers"):
+        return layer.held_numbers()
+    outputs = tree.flatten([getattr(layer, "output", [])])
     return sum(math.prod(size or 1 for size in output.shape[1:]) for output in outputs)
 
 

@@ -68,16 +68,26 @@ def mapped(model, name, x, second=False):
     return x, dense(4, x)
 
 
-def test_cycles_run_through_shared_weights_with_normalisations_of_their_own():
-    recipe = CYCLE_MATCH.recipe("tiny", dropout=0.0, standardised=False)
+def space(model, name, features):
+    """A space at inference: the features, or those with the mean and deviation of training."""
+    layer = model.get_layer(f"{name}_space")
+    if not layer.weights:
+        return features
+    return (features - layer.moving_mean.numpy()) / np.sqrt(layer.moving_variance.numpy() + 1e-5)
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+def test_cycles_run_through_shared_weights_with_normalisations_of_their_own(standardised):
+    recipe = CYCLE_MATCH.recipe("tiny", dropout=0.0, standardised=standardised)
     model = CYCLE_MATCH.build(recipe, SMALL)
     CYCLE_MATCH.compile(model, recipe, CYCLE_MATCH.stages(recipe)[0])
     for seed in range(5):
         model.train_step(batch(12, seed))
     inputs = batch(9, 99)[0]
     found = {name: value.numpy() for name, value in model(inputs).items()}
-    latent, dual = mapped(model, "i2t", inputs["image"].numpy())
-    text_latent, text_dual = mapped(model, "t2i", inputs["text"].numpy())
+    image, text = (space(model, name, inputs[name].numpy()) for name in ("image", "text"))
+    latent, dual = mapped(model, "i2t", image)
+    text_latent, text_dual = mapped(model, "t2i", text)
     back_latent, back = mapped(model, "t2i", dual, second=True)
     text_back_latent, text_back = mapped(model, "i2t", text_dual, second=True)
     expected = {
@@ -89,15 +99,13 @@ def test_cycles_run_through_shared_weights_with_normalisations_of_their_own():
         "text_latent": text_latent,
         "i2t2i_latent": back_latent,
         "t2i2t_latent": text_back_latent,
-        "image_space": inputs["image"].numpy(),
-        "text_space": inputs["text"].numpy(),
+        "image_space": image,
+        "text_space": text,
     }
     assert set(found) == {*expected, "image_embedding", "text_embedding"}
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=2e-3, atol=2e-5, err_msg=name)
-    cosines = [
-        (unit(a), unit(b)) for a, b in ((inputs["image"], text_dual), (dual, inputs["text"]), (latent, text_latent))
-    ]
+    cosines = [(unit(a), unit(b)) for a, b in ((image, text_dual), (dual, text), (latent, text_latent))]
     average = sum(np.sum(a * b, axis=1) for a, b in cosines) / 3
     together = np.sum(found["image_embedding"] * found["text_embedding"], axis=1)
     np.testing.assert_allclose(together, average, atol=1e-4)
@@ -148,6 +156,39 @@ def test_variants_train_the_losses_of_table_6_1(variant):
     assert {path for path, changed in kernels if not changed} == set()
     expected = set() if variant == "latent_match" else {"i2t_fc4/kernel", "t2i_fc4/kernel"}
     assert {path for path, _ in kernels if "fc4" in path} == expected
+
+
+def ranked(mapped, target, ids, margin, alpha, count):
+    """Eq 6.2, 6.4 and 6.5: the first hinge has negatives among the targets, the weighted one on the mapped side."""
+    mapped, target = unit(mapped), unit(target)
+    rows = []
+    for i in range(len(ids)):
+        match, others = mapped[i] @ target[i], [k for k in range(len(ids)) if ids[k] != ids[i]]
+        first = sorted((max(0.0, margin - match + mapped[i] @ target[k]) for k in others), reverse=True)
+        second = sorted((max(0.0, margin - match + mapped[k] @ target[i]) for k in others), reverse=True)
+        rows.append((sum(first[:count]) + alpha * sum(second[:count])) / count)
+    return float(np.mean(rows))
+
+
+def test_losses_follow_the_equations_with_alpha_on_the_mapped_side():
+    recipe = CYCLE_MATCH.recipe("tiny", dropout=0.0, margin=0.5, negatives=3)
+    model = CYCLE_MATCH.build(recipe, SMALL)
+    CYCLE_MATCH.compile(model, recipe, CYCLE_MATCH.stages(recipe)[0])
+    inputs, targets = batch(10)
+    out = {name: value.numpy().astype(np.float64) for name, value in model(inputs, training=True).items()}
+    logs = model.train_step((inputs, targets))
+    equations = {
+        "dual_i2t": (out["i2t"], out["text_space"]),
+        "reconstructed_i2t2i": (out["i2t2i"], out["image_space"]),
+        "latent_i2t2i": (out["image_latent"], out["i2t2i_latent"]),
+        "dual_t2i": (out["t2i"], out["image_space"]),
+        "reconstructed_t2i2t": (out["t2i2t"], out["text_space"]),
+        "latent_t2i2t": (out["text_latent"], out["t2i2t_latent"]),
+    }
+    for part, sides in equations.items():
+        expected = ranked(*sides, targets["image_id"].numpy(), 0.5, 2.0, 3)
+        assert float(logs[part]) == pytest.approx(expected, rel=1e-3), part
+        assert abs(expected - ranked(*sides[::-1], targets["image_id"].numpy(), 0.5, 2.0, 3)) > 1e-3 * expected, part
 
 
 def test_a_cycle_loss_reaches_both_mappings():

@@ -74,9 +74,9 @@ def test_widths_that_do_not_fit_are_refused():
         split_parts(joined(2, 0), (3, 5))
 
 
-@pytest.mark.parametrize("columns", [64, 128, 16384])
-def test_the_exact_index_equals_the_equations(monkeypatch, columns):
-    monkeypatch.setattr(exact, "AREA_COLUMNS", columns)
+@pytest.mark.parametrize("numbers", [1, 64 * 12, 1 << 23])
+def test_the_exact_index_equals_the_equations(monkeypatch, numbers):
+    monkeypatch.setattr(exact, "AREA_NUMBERS", numbers)
     queries, gallery = joined(6, 0), joined(150, 1)
     expected = fused(queries, gallery)
     index = index_of(gallery)
@@ -105,3 +105,13 @@ def test_scann_keeps_the_vectors_that_rescoring_needs():
     np.testing.assert_allclose(index.vectors(tf.constant([[3, 0], [1199, 7]])), gallery[[[3, 0], [1199, 7]]], atol=1e-6)
     answer = tf.function(lambda q: rescored_search(index, q, WIDTHS, 5))(tf.constant(joined(4, 0)))
     assert answer["ids"].shape == (4, 5)
+
+
+@pytest.mark.parametrize("search", [adaptive_search, rescored_search])
+def test_queries_that_are_not_finite_or_of_another_width_are_refused(search):
+    index, queries = index_of(joined(50, 1)), joined(3, 0)
+    with pytest.raises(UserError, match="expected shape .batch, 12., got"):
+        search(index, tf.constant(queries[:, 1:]), WIDTHS, 5)
+    queries[1, 2] = np.nan
+    with pytest.raises(tf.errors.InvalidArgumentError, match="NaN or infinity"):
+        search(index, tf.constant(queries), WIDTHS, 5)

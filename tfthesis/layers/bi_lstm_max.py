@@ -139,6 +139,10 @@ class BiLSTMMax(keras.layers.Layer):
         directions = (LSTMWeights(*map(tf.convert_to_tensor, weights)) for weights in (self.forward, self.backward))
         return bi_lstm_max(words, tf.cast(present, tf.bool), *directions)
 
+    def held_numbers(self) -> int:
+        """Return the numbers an example keeps: for each word and direction four gates, cell and state."""
+        return self.input[0].shape[1] * 2 * 6 * self.units
+
     def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
         """Return `[B, 2 * units]`."""
         return (input_shape[0][0], 2 * self.units)

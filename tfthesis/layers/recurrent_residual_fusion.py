@@ -100,6 +100,10 @@ class RecurrentResidualFusion(keras.layers.Layer):
         fused = self.fuse(sums)[..., None]
         return keras.ops.relu(self.fusion_norm(fused, training=training))[..., 0]
 
+    def held_numbers(self) -> int:
+        """Return the numbers an example's forward pass keeps: product, normalised and sum of each application."""
+        return (3 * len(self.norms) + (3 if self.fusion != "none" else 0)) * self.kernel.shape[0]
+
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Return the shape of the inputs."""
         return tuple(input_shape)

@@ -111,7 +111,8 @@ def neighbour_loss(
 ) -> tf.Tensor:
     """Return for each vector how far its group's farthest member lies behind vectors of other groups.
 
-    It keeps the captions of one image together. Anchors without another member of their group give zero.
+    It keeps the captions of one image together. Anchors without another member of their group give zero, and the
+    others grow by one over their share, so that the mean over a batch is that over the anchors that have one.
 
     Args:
         vectors: L2-normalised `[n, D]` of this replica.
@@ -122,8 +123,9 @@ def neighbour_loss(
     Returns:
         `[n]`, float32 or wider.
 
-    Source: Wang et al., CVPR 2016 (DSPE), the structure-preserving constraint of the text view; of an anchor's
-    neighbours only the farthest is taken, so that the cost stays that of the other terms.
+    Source: Wang et al., CVPR 2016 (DSPE), the structure-preserving constraint of the text view. There every batch
+    holds two captions of each image and all pairs of neighbours count; here pairs are drawn as for the other methods,
+    and of an anchor's neighbours the farthest counts, so that the cost stays that of the other terms.
     """
     vectors = tf.cast(vectors, tf.float32) if vectors.dtype.size < 4 else vectors
     similarity = tf.matmul(vectors, replicas.gather(vectors), transpose_b=True)
@@ -133,4 +135,7 @@ def neighbour_loss(
     # Cosines are at most one, so that two marks what is no neighbour.
     farthest = tf.reduce_min(tf.where(others, similarity, 2.0), axis=1)
     hinges, _ = hardest_violators(similarity, farthest, ~same, margin, negatives)
-    return tf.reduce_sum(hinges, axis=1) / negatives
+    has = tf.reduce_any(others, axis=1)
+    counts = replicas.total(tf.stack([tf.size(has), tf.math.count_nonzero(has, dtype=tf.int32)]))
+    share = tf.cast(counts[0], hinges.dtype) / tf.cast(tf.maximum(counts[1], 1), hinges.dtype)
+    return tf.where(has, tf.reduce_sum(hinges, axis=1) * share / negatives, 0.0)

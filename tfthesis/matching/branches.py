@@ -8,11 +8,9 @@ from typing import Any
 import keras
 
 from tfthesis import layers
-from tfthesis.matching.recipe import PairRecipe
+from tfthesis.matching.recipe import WORD_ROWS, PairRecipe
 from tfthesis.matching.sentences import sentence_features
 from tfthesis.method import Spec
-
-WORD_ROWS = "word_rows"
 
 
 def inputs_and_features(
@@ -55,3 +53,8 @@ def dropout(recipe: PairRecipe, name: str) -> keras.layers.Layer:
 def relu(recipe: PairRecipe, name: str) -> keras.layers.Layer:
     """Return a rectifier."""
     return keras.layers.ReLU(name=name, dtype=recipe.precision)
+
+
+def decays(recipe: PairRecipe) -> dict[str, float]:
+    """Return the weight decay by variable name: kernels decay, those of a sentence encoder too, and nothing else."""
+    return {"kernel": recipe.weight_decay, "recurrent": recipe.weight_decay, "": 0.0}

@@ -6,13 +6,19 @@ import dataclasses
 
 from tfthesis.recipe import Recipe, setting
 
+#: Text encoder whose rows a sentence encoder reads that trains with the model.
+WORD_ROWS = "word_rows"
+
 
 @dataclasses.dataclass(frozen=True)
 class PairRecipe(Recipe):
     """Data, encoders and the numbers of the branches' layers and of their optimizer.
 
-    The encoders of a chapter are fields of its own recipe. Source: Liu 2018, chapters 5 to 7.
+    Source: Liu 2018, chapters 5 to 7.
     """
+
+    image_encoder: str = setting("resnet152", "image encoder", source="sections 5.3.1, 6.4.1, 7.2.1")
+    text_encoder: str = setting("word_vectors", "text encoder")
 
     reader: tuple[str, ...] = setting((), "options of the dataset's reader, each as name=value")
     image_weights: str = setting("", "name or path of the image encoder's weights; empty takes its default")
@@ -32,3 +38,7 @@ class PairRecipe(Recipe):
     weight_decay: float = setting(0.0005, "L2 decay of the branches' kernels", source="sections 5.4, 6.4.1, 7.4.1")
     norm_momentum: float = setting(0.9, "decay of the BatchNorm statistics, a step")
     norm_epsilon: float = setting(1e-5, "added to BatchNorm's variance", source="Caffe's default")
+
+    def idle(self) -> frozenset[str]:
+        """Return `sentence_units` where no sentence encoder trains."""
+        return frozenset() if self.text_encoder == WORD_ROWS else frozenset({"sentence_units"})

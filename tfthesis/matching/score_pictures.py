@@ -42,7 +42,7 @@ def score_curves(model: keras.Model, arrays: Any, folder: Path, names: Sequence[
     compared = Comparison.of(model, arrays)
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     for axes, modality in zip(figure.subplots(1, 2), MODALITIES, strict=True):
-        row = spread(np.arange(len(compared.sides[modality])))[1:2]
+        row = spread(np.arange(len(compared.sides[modality])))[:2][-1:]
         weights = compared.weights(modality, dataclasses.replace(compared.whole, adaptive=True), row)[0]
         for part, (name, colour) in enumerate(zip(names, _COLOURS, strict=False)):
             curve = np.sort(compared.scores(modality, row, Measure((part,)))[0])[::-1]

@@ -52,10 +52,11 @@ def matching_signatures(
     has an encoder; `encode_image_features` and `encode_text_features` take the encoders' outputs.
     `search_by_text` answers with images, `search_by_image` with captions, both `RESULTS` at most, best
     first; with `_features` they take features. With an adaptive `measure` an exact index weighs each query's
-    scores by all items; an approximate one averages them, and `search_by_text_top_100_rescored` and its like
-    fuse the scores of the 100 best averages adaptively. `classify` takes what the classifier sees and answers
-    with the `LABELS` surest classes, their probabilities, and which of them the inference rule of section
-    7.3 predicts: the surest one, or, where an example may have several labels, those above one half.
+    scores by all items and an approximate one averages them; `search_by_text_top_100_rescored` and its like
+    fuse the scores of the 100 best averages adaptively, whichever the index. `classify` takes what the
+    classifier sees and answers with the `LABELS` surest classes, their probabilities, and which of them the
+    inference rule of section 7.3 predicts: the surest one, or, where an example may have several labels,
+    those above one half.
     """
     raw = {name: _raw_input(name, encoders[name]) for name in MODALITIES if name in encoders}
     features = {name: _feature_input(name, spec.inputs[name][0]) for name in MODALITIES}
@@ -102,11 +103,11 @@ def _searches(
     def fused(search: Callable[..., dict[str, tf.Tensor]]) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
         return lambda rows: search(index, part(rows, training=False), widths, RESULTS)
 
-    if index.kind == "exact":
-        return {"": (fused(adaptive_search), ", scores fused adaptively (Liu 2018, Eq 6.11)")}
-    rescored = f"_top_{CANDIDATES}_rescored"
     how = f", the {CANDIDATES} best average scores fused adaptively among themselves"
-    return {"": (plain, ", average score"), rescored: (fused(rescored_search), how)}
+    searches = {f"_top_{CANDIDATES}_rescored": (fused(rescored_search), how)}
+    if index.kind == "exact":
+        return {"": (fused(adaptive_search), ", scores fused adaptively (Liu 2018, Eq 6.11)"), **searches}
+    return {"": (plain, ", average score"), **searches}
 
 
 @dataclasses.dataclass(frozen=True)

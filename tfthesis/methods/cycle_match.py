@@ -51,7 +51,6 @@ PAIRS = {
 class CycleMatchRecipe(PairRecipe):
     """Every number of CycleMatch."""
 
-    image_encoder: str = setting("resnet152", "image encoder", source="section 6.4.1")
     text_encoder: str = setting("bilstm_max", "text encoder", source="section 6.4.1")
 
     widths: tuple[int, int, int] = setting(
@@ -104,6 +103,12 @@ class CycleMatchRecipe(PairRecipe):
     learning_rate: float = setting(0.1, "of the first stretch", source="section 6.4.1")
     rate_factor: float = setting(0.1, "factor of the learning rate after a stretch", source="section 6.4.1")
     patience: int = setting(0, "stop a stretch after so many epochs without a better score; 0 never", unit="epochs")
+
+    def idle(self) -> frozenset[str]:
+        """Return the fields of second passes that there are not, and of a fusion of one score."""
+        idle = {"shared_norms"} if not self.cycles else set()
+        idle |= {"score_fusion"} if len(self.scores) == 1 else set()
+        return super().idle() | idle
 
 
 def data(recipe: CycleMatchRecipe, name: str, directory: Path | None) -> PairedData:
@@ -234,7 +239,7 @@ def compile(model: keras.Model, recipe: CycleMatchRecipe, stage: Stage) -> None:
         momentum=recipe.momentum,
         decay=1.0,
         rate_multipliers={"bias": recipe.bias_rate},
-        decay_multipliers={"kernel": recipe.weight_decay, "": 0.0},
+        decay_multipliers=branches.decays(recipe),
     )
     objective = losses.PairRanking(
         stage.loss_weights,

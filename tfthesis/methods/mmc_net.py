@@ -35,7 +35,6 @@ branches = LazyModule("tfthesis.matching.branches")
 class MMCNetRecipe(PairRecipe):
     """Every number of MMC-Net."""
 
-    image_encoder: str = setting("resnet152", "image encoder", source="section 7.2.1")
     text_encoder: str = setting("word_vectors", "text encoder", source="section 7.2.1")
     scene_labels: str = setting(
         "objects",
@@ -109,11 +108,15 @@ class MMCNetRecipe(PairRecipe):
 
     def idle(self) -> frozenset[str]:
         """Return the fields of the component, and of the stage, that are not trained."""
-        second = {"classification_epochs", "classification_rate", "beta", "beta_basis"}
+        idle = set(super().idle())
+        if not (self.classification and self.matching):
+            idle |= {"classification_epochs", "classification_rate", "beta", "beta_basis"}
         if not self.classification:
-            labels = {"labels", "caption_words", "word_list"}
-            return frozenset(second | labels | {"pooling", "pooling_dimension", "classifier_input", "classifier_decay"})
-        return frozenset() if self.matching else frozenset(second | {"margin", "alpha", "negatives"})
+            idle |= {"labels", "caption_words", "word_list"}
+            idle |= {"pooling", "pooling_dimension", "classifier_input", "classifier_decay"}
+        if not self.matching:
+            idle |= {"margin", "alpha", "negatives"}
+        return frozenset(idle)
 
 
 def data(recipe: MMCNetRecipe, name: str, directory: Path | None) -> PairedData:
@@ -261,7 +264,7 @@ def compile(model: keras.Model, recipe: MMCNetRecipe, stage: Stage) -> None:
         rate_multipliers={"fusion/": recipe.fusion_rate},
         # BatchNorm undoes the scale of the branches' kernels. Nothing rescales the classifier's logits, so that its
         # decay is a number of its own.
-        decay_multipliers={"classifier_": recipe.classifier_decay, "kernel": recipe.weight_decay, "": 0.0},
+        decay_multipliers={"classifier_": recipe.classifier_decay, **branches.decays(recipe)},
     )
     objective = losses.MatchingAndClassification(
         stage.loss_weights, margin=recipe.margin, alpha=recipe.alpha, negatives=recipe.negatives

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tfthesis import layers, losses, models, optimizers
 from tfthesis.errors import UserError
 from tfthesis.lazy import LazyModule, keras
-from tfthesis.matching.recipe import PairRecipe
+from tfthesis.matching.recipe import WORD_ROWS, PairRecipe
 from tfthesis.method import Data, Evaluation, Gallery, Method, Picture, Served, Spec, Stage
 from tfthesis.recipe import setting
 
@@ -40,7 +40,6 @@ MODALITIES = ("image", "text")
 class RRFNetRecipe(PairRecipe):
     """Every number of RRF-Net."""
 
-    image_encoder: str = setting("resnet152", "image encoder", source="section 5.3.1")
     text_encoder: str = setting("hglmm", "text encoder", source="section 5.3.1")
 
     widths: tuple[int, ...] = setting(
@@ -86,6 +85,10 @@ class RRFNetRecipe(PairRecipe):
     rate_factor: float = setting(0.1, "factor of the learning rate after a stretch", source="section 5.4")
     patience: int = setting(0, "stop a stretch after so many epochs without a better score; 0 never", unit="epochs")
 
+    def idle(self) -> frozenset[str]:
+        """Return the fusion's field where there is no block."""
+        return super().idle() | ({"fusion"} if not self.blocks else set())
+
 
 def data(recipe: RRFNetRecipe, name: str, directory: Path | None) -> PairedData:
     """Open an image-text dataset with the recipe's encoders; see `tfthesis.matching.data.open_pairs`."""
@@ -121,7 +124,7 @@ def _check(recipe: RRFNetRecipe) -> None:
         raise UserError(f"recipe field 'widths': expected two layers or more, got {recipe.widths}")
     if not recipe.recurrences or len(set(recipe.recurrences)) < len(recipe.recurrences) or min(recipe.recurrences) < 0:
         raise UserError(f"recipe field 'recurrences': expected different numbers from 0 on, got {recipe.recurrences}")
-    if len(recipe.recurrences) > 1 and recipe.text_encoder == "word_rows":
+    if len(recipe.recurrences) > 1 and recipe.text_encoder == WORD_ROWS:
         raise UserError(
             "recipe field 'recurrences': the members of an ensemble train apart, and 'word_rows' has one sentence "
             "encoder that trains; take one number, or another text_encoder"
@@ -198,7 +201,7 @@ def compile(model: keras.Model, recipe: RRFNetRecipe, stage: Stage) -> None:
         momentum=recipe.momentum,
         decay=1.0,
         rate_multipliers={"bias": recipe.bias_rate},
-        decay_multipliers={"kernel": recipe.weight_decay, "": 0.0},
+        decay_multipliers=branches.decays(recipe),
     )
     (part,) = stage.loss_weights
     member = part.removesuffix("matching")

@@ -21,6 +21,7 @@ def adaptive_search(index: Neighbours, queries: tf.Tensor, widths: tuple[int, ..
 
     Source: Liu 2018, Eq 6.9 to 6.11.
     """
+    queries = index.checked(queries)
     weights = _weights(index.positive_areas(queries, widths))
     return index.search(_weighted(queries, weights, widths), k)
 
@@ -31,7 +32,8 @@ def rescored_search(index: Neighbours, queries: tf.Tensor, widths: tuple[int, ..
     Eq 6.9 sums over all items, an approximate search sees few of them: here the areas are those below the curves of the
     candidates, so that answers differ from those of `adaptive_search`.
     """
-    rows, _ = index.rows(tf.cast(queries, tf.float32), min(CANDIDATES, index.size))
+    queries = index.checked(queries)
+    rows, _ = index.rows(queries, min(CANDIDATES, index.size))
     parts = zip(tf.split(queries, widths, axis=1), tf.split(index.vectors(rows), widths, axis=2), strict=True)
     scores = tf.stack([tf.einsum("bd,bcd->bc", query, candidate) for query, candidate in parts], axis=2)
     weights = _weights(tf.reduce_sum(tf.nn.relu(scores), axis=1))

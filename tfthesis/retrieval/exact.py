@@ -11,8 +11,8 @@ from tfthesis.retrieval.neighbours import Neighbours, check_gallery
 # The processor kernels multiply whole panels of columns and the remainder by another path, whose rounding
 # differs; in a padded matrix equal vectors get bit-equal scores and ties are decided by the row alone.
 COLUMN_MULTIPLE = 64
-# Vectors whose similarities are held at a time while areas are summed.
-AREA_COLUMNS = 16384
+# Numbers of the vectors that are held at a time while areas are summed: 32 MiB.
+AREA_NUMBERS = 1 << 23
 
 
 class ExactNeighbours(Neighbours):
@@ -42,7 +42,7 @@ class ExactNeighbours(Neighbours):
     def positive_areas(self, queries: tf.Tensor, widths: tuple[int, ...]) -> tf.Tensor:
         """Return the summed positive inner products `[B, S]` of each query with all vectors, part by part (Eq 6.9).
 
-        Vectors are taken `AREA_COLUMNS` at a time, so that memory does not grow with the gallery.
+        Vectors are taken block by block, so that memory does not grow with the gallery.
 
         Args:
             queries: `[B, D]`, joined of S parts.
@@ -50,12 +50,13 @@ class ExactNeighbours(Neighbours):
         """
         parts = tf.split(queries, widths, axis=1)
         total = self._matrix.shape[1]
+        block = max(1, AREA_NUMBERS // self.dimension)
 
         def add(areas: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-            columns = self._matrix[:, start : start + AREA_COLUMNS]
+            columns = self._matrix[:, start : start + block]
             products = zip(parts, tf.split(columns, widths, axis=0), strict=True)
             sums = [tf.reduce_sum(tf.nn.relu(tf.matmul(part, block)), axis=1) for part, block in products]
             return areas + tf.stack(sums, axis=1)
 
         first = tf.zeros([tf.shape(queries)[0], len(widths)])
-        return tf.foldl(add, tf.range(0, total, AREA_COLUMNS), initializer=first)
+        return tf.foldl(add, tf.range(0, total, block), initializer=first)

@@ -74,12 +74,15 @@ class Neighbours(tf.Module):
         """
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise UserError(f"k: expected a positive integer, got {k!r}")
+        return self.named(*self.rows(self.checked(queries), min(k, self.size)))
+
+    def checked(self, queries: tf.Tensor) -> tf.Tensor:
+        """Return queries as float32 `[B, D]`; raises as `search`."""
         queries = tf.cast(queries, tf.float32)
         if not queries.shape.is_compatible_with([None, self.dimension]):
             raise UserError(f"queries: expected shape [batch, {self.dimension}], got {queries.shape}")
         # Served, this is INVALID_ARGUMENT; unchecked, ScaNN fails with an internal error and `top_k` answers nonsense.
-        queries = tf.debugging.check_numerics(queries, "search: a query holds NaN or infinity")
-        return self.named(*self.rows(queries, min(k, self.size)))
+        return tf.debugging.check_numerics(queries, "search: a query holds NaN or infinity")
 
     def named(self, rows: tf.Tensor, scores: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return gallery rows and their scores `[B, k]` as `search` answers."""
