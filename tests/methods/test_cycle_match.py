@@ -208,8 +208,26 @@ def test_every_inference_of_table_6_3_is_measured_on_the_test_split():
     test, val = (CYCLE_MATCH.evaluate(model, Split(), recipe, split).scalars for split in ("test", "val"))
     names = {"visual", "textual", "latent", "two_average", "two_adaptive", "three_average", "three_adaptive"}
     assert {name.rpartition(".")[0] for name in test} == {"", *names}
+    assert {"i2t_balanced", "t2i_balanced"} == {name for name in test if "balanced" in name}
     assert {name.rpartition(".")[0] for name in val} == {""}
     assert test["r_sum"] == test["two_adaptive.r_sum"]
+
+
+def test_balanced_shares_count_weights_about_one_half():
+    recipe = CYCLE_MATCH.recipe("tiny", standardised=False)
+    model = CYCLE_MATCH.build(recipe, SMALL)
+    CYCLE_MATCH.compile(model, recipe, CYCLE_MATCH.stages(recipe)[0])
+    for seed in range(5):
+        model.train_step(batch(12, seed))
+    split = arrays()
+    dual = {"text": mapped(model, "i2t", split.image)[1], "image": mapped(model, "t2i", split.text)[1]}
+    visual, textual = unit(split.image) @ unit(dual["image"]).T, unit(dual["text"]) @ unit(split.text).T
+    found = CYCLE_MATCH.evaluate(model, Split(), recipe, "test").scalars
+    for axis, name in ((1, "i2t_balanced"), (0, "t2i_balanced")):
+        areas = [np.maximum(score, 0).sum(axis=axis) for score in (visual, textual)]
+        weight = (1 / areas[0]) / (1 / areas[0] + 1 / areas[1])
+        expected = 100 * np.mean((weight >= 0.4) & (weight <= 0.6))
+        assert 0 < expected < 100 and found[name] == pytest.approx(expected)
 
 
 def test_adaptive_fusion_follows_the_equations():

@@ -18,6 +18,7 @@ from tfthesis.errors import UserError
 from tfthesis.method import Evaluation
 from training import reproduce
 from training.reproduction import commands
+from training.reproduction.cells import our_cells
 from training.reproduction.commands import Commands
 from training.reproduction.comparison import assess, item_scores
 from training.reproduction.edition import Edition
@@ -421,6 +422,16 @@ def test_a_validation_column_shows_the_epoch_that_the_run_kept(make, tables, tmp
     assert row.values["val_r5"][1] == pytest.approx(0.8 * 10 + 0.001)
     for record in row.records.values():
         assert record.epochs["selection"] == [9.0, 2.0, 1.0]
+
+
+def test_a_cited_row_shows_printed_figures_and_runs_nothing(make, tables, tmp_path, trainer):
+    text = (tables / "toys.toml").read_text().replace('variant = "weak"', 'kind = "cited"')
+    (tables / "cited.toml").write_text(text.split("[[claims]]")[0] + text[text.index("[printed") :])
+    assert make("--table", "cited") == 0
+    assert {skill for skill, _ in trainer.runs} == {0.8}
+    found = outcome(tables, tmp_path, "cited")
+    assert found.complete and [cells[0] for cells in our_cells(found)[1]] == ["strong"]
+    assert "| Dots | weak | 40.0 |" in markdown(found)
 
 
 def test_rows_may_show_parts_of_one_evaluation(make, tables, tmp_path, trainer):

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfthesis.matching.embedding import has_branch, in_chunks
+from tfthesis.matching.embedding import MODALITIES, has_branch, in_chunks
 from tfthesis.matching.scores import Comparison, Measure
 from tfthesis.method import Evaluation
 from tfthesis.metrics.classification import (
@@ -50,6 +50,21 @@ def evaluate_matching(
         samples |= {f"{prefix}i2t_rank": image_rank, f"{prefix}t2i_rank": text_rank}
     samples["owner"] = arrays.owner
     return Evaluation("R@K, several captions an image, best caption counts", scalars, scalars["r_sum"], samples=samples)
+
+
+def balanced_shares(model: keras.Model, arrays: Any, low: float = 0.4, high: float = 0.6) -> dict[str, float]:
+    """Return how many percent of the queries weigh two scores about alike: both weights between `low` and `high`.
+
+    Returns:
+        Scalars `i2t_balanced` and `t2i_balanced`, of the first two parts of the embeddings.
+
+    Source: Liu 2018, Fig 6.7, whose text says that weights "are mostly gathered between 0.4 and 0.6".
+    """
+    compared, shares = Comparison.of(model, arrays), {}
+    for modality, prefix in zip(MODALITIES, ("i2t", "t2i"), strict=True):
+        weight = compared.weights(modality, Measure((0, 1), adaptive=True))[:, 0]
+        shares[f"{prefix}_balanced"] = float(100 * np.mean((weight >= low) & (weight <= high)))
+    return shares
 
 
 def evaluate_classification(model: keras.Model, arrays: Any, classes: tuple[str, ...], multi_label: bool) -> Evaluation:

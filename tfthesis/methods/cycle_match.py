@@ -262,14 +262,17 @@ def _inference(recipe: CycleMatchRecipe) -> Any:
 
 
 def evaluate(model: keras.Model, data: PairedData, recipe: CycleMatchRecipe, split: str) -> Evaluation:
-    """Measure R@K both ways on `split`; on the test split also by every inference of Table 6.3."""
-    further = {}
+    """Measure R@K both ways on `split`; on the test split also by every inference of Table 6.3 and weights (Fig 6.7)."""
+    arrays, further = data.arrays(split), {}
     if split == "test" and len(available_scores(recipe)) > 1:
         further = {name: _measure(recipe, (name,), False) for name in SCORES}
         for count, names in (("two", SCORES[:2]), ("three", SCORES)):
             further |= {f"{count}_average": _measure(recipe, names, False)}
             further |= {f"{count}_adaptive": _measure(recipe, names, True)}
-    return evaluation.evaluate_matching(model, data.arrays(split), _inference(recipe), further)
+    found = evaluation.evaluate_matching(model, arrays, _inference(recipe), further)
+    if further:
+        found.scalars |= evaluation.balanced_shares(model, arrays)
+    return found
 
 
 def galleries(model: keras.Model, recipe: CycleMatchRecipe, data: PairedData, split: str) -> dict[str, Gallery]:
@@ -352,6 +355,7 @@ METHOD = Method(
         # so the other one is meant, or FC4 of the other mapping would never see an encoded feature.
         "i2t2i": {"cycles": ("i2t2i",)},
         "t2i2t": {"cycles": ("t2i2t",)},
+        "as_encoded": {"standardised": False},
         "average": {"score_fusion": "average"},
         "three_scores": {"scores": SCORES},
     },

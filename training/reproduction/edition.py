@@ -70,11 +70,13 @@ class Edition:
         return f"python -m training.reproduce {shlex.join(words)}"
 
     def planned(self, row: Row) -> list[Planned]:
-        """Return the runs of `row`: one for each seed, or a single one where no seed matters.
+        """Return the runs of `row`: one for each seed, a single one where no seed matters, none of a cited row.
 
         Raises:
             UserError: a change does not fit the recipe.
         """
+        if row.kind == "cited":
+            return []
         return [self._planned(row, seed) for seed in (self.seeds if row.varies else self.seeds[:1])]
 
     def _planned(self, row: Row, seed: int) -> Planned:

@@ -57,7 +57,8 @@ class Row:
         label: name, unique in the table.
         kind: "run" trains and evaluates; "ridge" is the closed-form ridge map on the same features;
             "bag_of_words" classifies captions by the counts of their words;
-            "count" builds the model and counts weights.
+            "count" builds the model and counts weights; "cited" is another author's, of which the thesis prints figures
+            and nothing is run.
         method: name of the row's method; None takes the table's.
         preset: preset instead of the edition's scale.
         variant, overrides: the recipe. `{seed}` in a string stands for the seed of the run, such as a fold's number.

@@ -20,7 +20,7 @@ from training.reproduction.table import ITEM, Claim, Column, Row, Table
 
 FOLDER = Path(__file__).resolve().parent.parent / "tables"
 KINDS = ("table", "sweep", "curve")
-ROW_KINDS = ("run", "ridge", "bag_of_words", "count")
+ROW_KINDS = ("run", "ridge", "bag_of_words", "count", "cited")
 
 
 def table_names(folder: Path = FOLDER) -> list[str]:
