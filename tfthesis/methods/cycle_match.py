@@ -262,7 +262,7 @@ def _inference(recipe: CycleMatchRecipe) -> Any:
 
 
 def evaluate(model: keras.Model, data: PairedData, recipe: CycleMatchRecipe, split: str) -> Evaluation:
-    """Measure R@K both ways on `split`; on the test split by every inference of Table 6.3 too, and Fig 6.7's weights."""
+    """Measure R@K both ways on `split`; on the test split by every inference of Table 6.3 too, and Fig 6.7."""
     arrays, further = data.arrays(split), {}
     if split == "test" and len(available_scores(recipe)) > 1:
         further = {name: _measure(recipe, (name,), False) for name in SCORES}
