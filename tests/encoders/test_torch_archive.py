@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 import zipfile
 
 import numpy as np
@@ -71,6 +72,15 @@ def test_reads_what_python_2_and_an_early_pytorch_wrote(tmp_path):
     np.testing.assert_array_equal(read_torch_weights(path)["lstm.weight_l0"], NUMBERS[4:10].reshape(2, 3))
 
 
+def test_reads_a_state_dict_with_attributes(tmp_path):
+    """PyTorch gives it `_metadata`, an ordered dict of versions by layer."""
+    items = b"(" + emit("a") + emit(tensor((12,), (1,))) + b"u"
+    versions = emit(ORDERED_DICT) + b")R(" + emit("") + emit({"version": 1}) + b"u"
+    state = Raw(emit(ORDERED_DICT) + b")R" + items + b"}" + emit("_metadata") + versions + b"sb")
+    path = torch_files.write_zip(tmp_path / "w.pth", state, {"0": NUMBERS.tobytes()})
+    np.testing.assert_array_equal(read_torch_weights(path)["a"], NUMBERS)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_agrees_with_torch(tmp_path, zipped):
@@ -92,6 +102,27 @@ def test_agrees_with_torch(tmp_path, zipped):
         for name in expected.files:
             np.testing.assert_array_equal(arrays[name], expected[name])
             assert arrays[name].dtype == expected[name].dtype
+
+
+PAIR, ITEM = b"](U\x01aNe", b"U\x01aN"
+
+
+def again_and_again(argument, operations, times):
+    """Return a pickle that makes ordered dicts, each from the same object, and ends with a list."""
+    start = b"\x80\x02" + argument + b"q\x010" + emit(ORDERED_DICT) + b"q\x02"
+    if operations == b"b":
+        return start + b")R" + (b"h\x01b") * times + b"0]."
+    return start + b"0" + (b"h\x02h\x01" + operations + b"0") * times + b"]."
+
+
+def distinct_attributes(count):
+    return b"}(" + b"".join(b"U\x05" + b"%05d" % number + b"N" for number in range(count)) + b"u"
+
+
+def colliding_keys(count):
+    """Yield keys that all have the hash zero, each with a value."""
+    for number in range(1, count):
+        yield b"\x8a\x0b" + (number * ((1 << 61) - 1)).to_bytes(11, "little") + b"N"
 
 
 def hostile_states():
@@ -141,7 +172,15 @@ def hostile_states():
     yield "one storage of two lengths", {"a": good, "b": tensor((2,), (1,), offset=40, length=100)}, "storage"
     yield "a memo of gigabytes", b"\x80\x02}r\xff\xff\xff\x7f.", "numbers an object"
     doubling = b")q\x00" + b"h\x00h\x00\x86q\x00" * 40
-    yield "tuples that double", b"\x80\x02}(" + doubling + b"Nu.", "tuple twice"
+    yield "tuples that double", b"\x80\x02}(" + doubling + b"Nu.", "keys that are neither"
+    yield "tuples that double, one at a time", b"\x80\x02}" + doubling + b"Ns.", "keys that are neither"
+    yield "a tuple too deep to hash", b"\x80\x02}(" + b")" + b"\x85" * 300_000 + b"Nu.", "keys that are neither"
+    yield "keys of one hash", b"\x80\x02}(" + b"".join(colliding_keys(50_000)) + b"u.", "too many long numbers"
+    yield "a list copied again and again", again_and_again(b"](" + PAIR * 20_000 + b"e", b"\x85R", 50_000), "got list"
+    yield "a dict copied again and again", again_and_again(b"}(" + ITEM * 20_000 + b"u", b"\x85R", 50_000), "pairs"
+    yield "attributes again and again", again_and_again(distinct_attributes(20_000), b"b", 50_000), "got list"
+    tuples = b"](" + b"](" + b"(" + b"N" * 100_000 + b"tNeq\x01" + b"h\x01" * 100_000 + b"e"
+    yield "a tuple hashed again and again", emit(ORDERED_DICT).join([b"\x80\x02", tuples + b"\x85R."]), "no text"
     yield "text of gigabytes", b"\x80\x02X\xff\xff\xff\x7fshort.", "bytes"
     yield "bytes of gigabytes", b"\x80\x02T\xff\xff\xff\x7fshort.", "bytes"
     yield "nothing", b"", "not a plain"
@@ -160,7 +199,9 @@ def test_hostile_state_is_refused_and_runs_nothing(tmp_path, monkeypatch, layout
     torch_files.write_zip(path, state, {"0": data}) if layout == "zip" else torch_files.write_legacy(
         path, state, {"0": (12, data)}
     )
+    started = time.process_time()
     refuse(path, message)
+    assert time.process_time() - started < 8
     assert [file.name for file in tmp_path.iterdir()] == ["weights.pth"]
     # A later, honest file is still read: nothing of the reader was altered.
     honest = torch_files.write_zip(tmp_path / "honest.pth", {"a": tensor((12,), (1,))}, {"0": data})

@@ -1,9 +1,10 @@
 """Reader of published PyTorch weights into numpy arrays, without PyTorch and without trusting the file.
 
 A torch file holds a pickle, and a pickle is a program. This is the only unpickler of the library. It can name nothing
-but `OrderedDict`, the function that rebuilds a tensor and the storage types, the last two replaced by inert stand-ins,
-so that a hostile file can do no more than fail with a `UserError`. Nothing is extracted to disk, no name inside the
-archive is used as a path, and the numbers held in memory are at most those in the file.
+but `OrderedDict`, the function that rebuilds a tensor and the storage types, all replaced by inert stand-ins, so that a
+hostile file can do no more than fail with a `UserError`. Nothing is extracted to disk, no name inside the archive is
+used as a path, and the numbers held in memory are at most those in the file. The time grows with the length of the
+pickle and not with its square: no operation copies or hashes what another could hand it again at little cost.
 
 Both layouts are read: the zip archive (PyTorch 1.6 and later) and the older sequence of pickles.
 """
@@ -27,6 +28,8 @@ from tfthesis.errors import UserError
 MAX_FILE_BYTES = 4 << 30
 MAX_PICKLE_BYTES = 16 << 20
 MAX_AXES = 32
+# Of more than 32 bits. Old optimizers used them as keys; any number of them could have one hash.
+MAX_LONG_INTEGERS = 10_000
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 STORAGE_DTYPES = {
@@ -83,15 +86,43 @@ class _RebuildTensor:
         return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
+class _StateDict(OrderedDict):
+    """What `OrderedDict` makes, without the attributes (`_metadata`) that PyTorch gives a state dict."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Leave them out: to copy them again and again from one dict would take quadratic time."""
+
+
+class _MakeStateDict:
+    """Stand-in for `OrderedDict`; without a `__dict__`, so that a pickle cannot alter it."""
+
+    __slots__ = ()
+
+    def __call__(self, pairs: Any = None) -> _StateDict:
+        """Return an ordered dict, empty or, as Python 2 wrote them, of a list of pairs.
+
+        The list is emptied, so that a pickle that hands it over again and again has each pair copied once.
+        """
+        if pairs is None:
+            return _StateDict()
+        if type(pairs) is not list or not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in pairs):
+            raise pickle.UnpicklingError("an ordered dict of something other than a list of pairs")
+        if not all(type(key) is str for key, _ in pairs):
+            raise pickle.UnpicklingError("an ordered dict with a key that is no text")
+        made = _StateDict(pairs)
+        pairs.clear()
+        return made
+
+
 ALLOWED_GLOBALS = {
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _MakeStateDict(),
     # Before PyTorch 0.4 it took the first four arguments only.
     **{("torch._utils", name): _RebuildTensor() for name in ("_rebuild_tensor", "_rebuild_tensor_v2")},
     **{("torch", name): _StorageType(dtype) for name, dtype in STORAGE_DTYPES.items()},
 }
 # What PyTorch writes for a dict of tensors. INST, OBJ, NEWOBJ and the extension registry are not needed. BUILD gives a
-# state dict its attributes; no other object that a pickle can reach here has any to set. Python 2 wrote its strings as
-# BINSTRING and SHORT_BINSTRING.
+# state dict its attributes, which are left out; no object that a pickle can reach here has any to set. Python 2 wrote
+# its strings as BINSTRING and SHORT_BINSTRING.
 ALLOWED_OPCODES = {
     *("PROTO", "FRAME", "STOP", "MARK", "POP", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
     *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "BINPERSID"),
@@ -100,6 +131,8 @@ ALLOWED_OPCODES = {
     *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
     *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
 }
+# What may be the key of a dict. The hash of a nested tuple takes time, and the stack of the process, without bound.
+KEYS = {"BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1"}
 
 
 class _TensorUnpickler(pickle.Unpickler):
@@ -147,28 +180,43 @@ def _unpickle(data: bytes) -> tuple[Any, int]:
 
 
 def _check_operations(stream: BinaryIO) -> None:
-    """Read a pickle up to its end without running it.
+    """Read a pickle up to its end without running it; what lies on its stack is known by the operation that put it.
 
     Raises:
         pickle.UnpicklingError: it uses an operation that tensors do not need, or one that would exhaust memory or time.
     """
-    tuples, memoized, previous = set(), 0, ""
+    stack, memo, long_integers = [], {}, 0
     for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
         name = operation.name
         if name not in ALLOWED_OPCODES:
             raise pickle.UnpicklingError(f"it uses the pickle operation {name}")
         if name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            slot = memoized if name == "MEMOIZE" else argument
+            slot = len(memo) if name == "MEMOIZE" else argument
             # The unpickler allocates as many slots as the largest number it is told.
             if slot > count + 255:
                 raise pickle.UnpicklingError(f"it numbers an object {slot} after {count} operations")
-            tuples.difference_update([slot])
-            tuples.update([slot] if previous.startswith("TUPLE") else [])
-            memoized += 1
-        # Hashing a tuple built from one tuple twice, again and again, takes time that doubles at each level.
-        if name in ("BINGET", "LONG_BINGET") and argument in tuples:
-            raise pickle.UnpicklingError("it uses a tuple twice")
-        previous = name
+            memo[slot] = stack[-1]
+            continue
+        if name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+            continue
+        long_integers += name == "LONG1"
+        taken = _taken(stack, operation)
+        keys = {"SETITEM": taken[1:2], "SETITEMS": taken[2::2]}.get(name, [])
+        if long_integers > MAX_LONG_INTEGERS or not KEYS.issuperset(keys):
+            raise pickle.UnpicklingError("it has keys that are neither texts nor numbers, or too many long numbers")
+        stack += [name] * len(operation.stack_after)
+
+
+def _taken(stack: list[str], operation: pickletools.OpcodeInfo) -> list[str]:
+    """Take from the stack what an operation takes, and return it, lowest first."""
+    wanted, taken = list(operation.stack_before), []
+    if pickletools.markobject in wanted:
+        while not taken or taken[-1] != "MARK":
+            taken.append(stack.pop())
+        wanted = wanted[: wanted.index(pickletools.markobject)]
+    taken += [stack.pop() for _ in wanted]
+    return taken[::-1]
 
 
 def _read_zip(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[_Storage, np.ndarray]]:
@@ -213,6 +261,8 @@ def _read_legacy(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[_Storage, np.
         raise ValueError("two tensors give one storage different lengths or types")
     storages = {}
     for key in read_object():
+        if not isinstance(key, str):
+            raise ValueError(f"the key of a storage: expected text, got {type(key).__name__}")
         storage = by_key[key]
         length = int.from_bytes(file.read(8), "little")
         here, end = file.tell(), file.seek(0, io.SEEK_END)
