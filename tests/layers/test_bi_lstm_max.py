@@ -1,5 +1,7 @@
 """The maximum over a bidirectional LSTM against one written out in numpy, and against PyTorch's packed sequences."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tfthesis.errors import UserError
 from tfthesis.layers.bi_lstm_max import torch_lstm_weights
 
 UNITS, WIDTH, LENGTHS = 4, 3, (5, 1, 3, 0, 4)
+GOLDEN = Path(__file__).parents[1] / "golden/bi_lstm_max.npz"
 KINDS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 
 
@@ -65,6 +68,18 @@ def test_equals_an_lstm_in_numpy(compiled):
     found = call([tf.constant(words), tf.constant(present)])
     np.testing.assert_allclose(found, expected(words, LENGTHS, torch_arrays()), rtol=1e-5, atol=1e-6)
     assert not np.any(found[3])
+
+
+def test_equals_what_pytorch_gave():
+    """The file is made by tests/golden/make_bi_lstm_max.py."""
+    with np.load(GOLDEN) as file:
+        golden = dict(file)
+    arrays = {name: array for name, array in golden.items() if name.startswith("enc_lstm.")}
+    words, lengths = golden["words"], golden["lengths"]
+    found = opened(arrays, golden["expected"].shape[1] // 2, words.shape[2])
+    present = np.arange(words.shape[1]) < lengths[:, None]
+    np.testing.assert_allclose(found([words, present]), golden["expected"], rtol=0, atol=1e-5)
+    assert len(set(lengths)) > 3 and str(golden["torch"]).startswith("2.13.0")
 
 
 def test_equals_pytorch():
