@@ -1,6 +1,6 @@
 """Sentences as Fisher vectors of a hybrid Gaussian-Laplacian mixture of their words' vectors (HGLMM).
 
-Klein, Lev, Sadeh and Wolf, CVPR 2015. Liu 2018 (section 5.4 and Table 6.6) uses 30 centres over word vectors of 300
+Klein, Lev, Sadeh and Wolf, CVPR 2015. Liu 2018 (sections 5.3.1 and 6.4.5) uses 30 centres over word vectors of 300
 dimensions, 300 x 30 x 2 = 18,000 numbers, and their principal components, 6,000, as Wang, Li and Lazebnik, CVPR 2016.
 """
 
