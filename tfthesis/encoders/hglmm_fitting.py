@@ -18,6 +18,7 @@ from tfthesis.encoders.fitted import Fitting
 from tfthesis.encoders.hybrid_mixture import Fitted, fit_mixture
 from tfthesis.encoders.mean_word_vectors import MAX_WORDS, MeanWordVectors
 from tfthesis.encoders.principal_components import PrincipalComponents, principal_components
+from tfthesis.encoders.word_vectors import GLOVE_PACKAGE
 from tfthesis.encoders.words import utf8
 from tfthesis.errors import UserError, closest
 
@@ -38,7 +39,7 @@ class HGLMMFitting(Fitting):
     them by an independent component analysis first.
 
     Attributes:
-        weights: what `MeanWordVectors` takes; None takes the GloVe package of "glove_50d".
+        weights: word vectors, as `read_word_vectors` takes them; required, because which they are decides the features.
         centres: K, components of the mixture.
         dimension: principal components at most; there are no more than the captions' Fisher vectors span.
         kinds: of the mixture's dimensions, see `fit_mixture`.
@@ -60,6 +61,11 @@ class HGLMMFitting(Fitting):
     seed: int = 0
 
     def __post_init__(self):
+        if self.weights is None:
+            raise UserError(
+                "encoder 'hglmm' needs weights: a word2vec .bin, GloVe .txt or .npy file (the thesis takes vectors of "
+                f"300 dimensions), or {GLOVE_PACKAGE} for the vectors of the installed package"
+            )
         if self.weighting not in WEIGHTINGS:
             raise closest(self.weighting, WEIGHTINGS, "weighting")
         for name in ("centres", "dimension", "max_words", "max_iterations", "seed"):
@@ -70,9 +76,7 @@ class HGLMMFitting(Fitting):
     @cached_property
     def source(self) -> MeanWordVectors:
         """The words that have vectors."""
-        return MeanWordVectors(
-            "glove_50d" if self.weights is None else "word_vectors", self.weights, max_words=self.max_words
-        )
+        return MeanWordVectors("word_vectors", self.weights, max_words=self.max_words)
 
     def source_fingerprint(self) -> str:
         return f"{VERSION} {self.source.fingerprint}"
