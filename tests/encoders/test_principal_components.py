@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -55,3 +57,14 @@ def test_signs_and_bits_are_fixed(shape):
 def test_equal_rows_have_no_components(x):
     with pytest.raises(UserError, match="expected rows that differ"):
         found(x, 3)
+
+
+def test_memory_is_that_of_one_matrix():
+    """What is held beside the scatter matrix are a piece of rows and the components."""
+    x = rows(1000, 800)
+    tracemalloc.start()
+    found(x, 20, step=50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    matrix = 800 * 800 * 8
+    assert matrix < peak < 1.4 * matrix

@@ -4,6 +4,9 @@ Of N rows with D numbers the smaller symmetric matrix is decomposed: the N x N G
 N <= D (the rows are then held as float32, N D numbers), else the D x D scatter matrix, into which the rows are added
 piece by piece. Both are accumulated in float64 and decomposed by LAPACK, so the result is exact up to rounding and,
 unlike that of a randomised method, the same every time.
+
+Of either matrix only the lower triangle is made, in place and in Fortran's order, so that BLAS and LAPACK need no
+second one beside it.
 """
 
 from __future__ import annotations
@@ -66,10 +69,9 @@ def _by_gram(pieces: Iterable[np.ndarray], rows: int, width: int, limit: int) ->
         held[start : start + len(piece)] = piece
         start += len(piece)
     mean = held.mean(0, dtype=np.float64)
-    gram = np.zeros((rows, rows))
+    gram = np.zeros((rows, rows), order="F")
     for columns in _columns(width):
-        centred = held[:, columns] - mean[columns]
-        gram += centred @ centred.T
+        gram = _added(gram, (held[:, columns] - mean[columns]).T)
     total = float(gram.trace())
     values, vectors = _largest(gram, limit, rows * float(mean @ mean))
     vectors /= np.sqrt(values)
@@ -80,20 +82,33 @@ def _by_gram(pieces: Iterable[np.ndarray], rows: int, width: int, limit: int) ->
 
 
 def _by_scatter(pieces: Iterable[np.ndarray], rows: int, width: int, limit: int) -> Parts:
-    total, scatter = np.zeros(width), np.zeros((width, width))
+    total, scatter = np.zeros(width), np.zeros((width, width), order="F")
     for piece in pieces:
         wide = piece.astype(np.float64)
         total += wide.sum(0)
-        scatter += wide.T @ wide
+        scatter = _added(scatter, wide)
     mean = total / rows
-    scatter -= rows * np.outer(mean, mean)
+    scatter = _added(scatter, mean[None], -rows)
     spread = float(scatter.trace())
     values, components = _largest(scatter, limit, rows * float(mean @ mean))
     return mean, values, components.astype(np.float32), spread
 
 
+def _added(matrix: np.ndarray, rows: np.ndarray, factor: float = 1.0) -> np.ndarray:
+    """Add `factor * rows.T @ rows` to the lower triangle of `matrix`, in Fortran's order, in place."""
+    from scipy.linalg.blas import dsyrk
+
+    return dsyrk(factor, np.asfortranarray(rows.T), beta=1.0, c=matrix, lower=1, overwrite_c=1)
+
+
 def _largest(matrix: np.ndarray, limit: int, offset: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the largest eigenvalues and their vectors in columns; `offset` is what the means took from the trace."""
+    """Return the largest eigenvalues and their vectors in columns.
+
+    Args:
+        matrix: its lower triangle, which is overwritten.
+        limit: their number at most.
+        offset: what the means took from the trace.
+    """
     from scipy.linalg import eigh
 
     if not matrix.trace() > RANK_TOLERANCE * offset:
@@ -102,8 +117,8 @@ def _largest(matrix: np.ndarray, limit: int, offset: float) -> tuple[np.ndarray,
     wanted = None if limit >= size else (size - limit, size - 1)
     values, vectors = eigh(matrix, subset_by_index=wanted, overwrite_a=True, check_finite=False)
     values, vectors = values[::-1], vectors[:, ::-1]
-    kept = values > RANK_TOLERANCE * values[0]
-    return values[kept], vectors[:, kept]
+    kept = np.count_nonzero(values > RANK_TOLERANCE * values[0])
+    return values[:kept], vectors[:, :kept]
 
 
 def _columns(width: int) -> Iterator[slice]:
