@@ -1,12 +1,13 @@
 """One run from data to report, in a folder that says at every moment how far it is.
 
-What a run needs stands in the folder before training (recipe, spec, data, items, environment), what it found
-stands in it afterwards (model, evaluation, pictures, report), and `DONE` says that it is complete. The same
-call resumes an unfinished run and reads a finished one back.
+What a run needs stands in the folder before training (recipe, spec, fitted encoders, data, items, environment), what it
+found stands in it afterwards (model, evaluation, pictures, report), and `DONE` says that it is complete. The same call
+resumes an unfinished run and reads a finished one back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +19,15 @@ from tfthesis.errors import UserError
 from tfthesis.method import SPLITS, Data
 from training.environment import describe_environment
 from training.progress import Progress
-from training.request import Request, first_difference
+from training.request import Request, first_difference, without_places
 from training.results import plain, write_evaluation
 from training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import keras
 
+ENCODERS = "encoders"
+"""Copies of what was fitted to the training captions."""
 RESULTS = ("DONE", "evaluation.json", "evaluation.npz", "pictures.json", "exports.json", "model.keras")
 """What a changed recipe or dataset makes out of date."""
 
@@ -58,14 +61,15 @@ def execute(
         UserError: the dataset is missing, or `folder` holds another run.
     """
     run, progress = RunDirectory(folder, events=True), progress or Progress()
-    changed = _difference(run, "recipe.json", _identity(request.to_json()), allow_change)
+    changed = _difference(run, "recipe.json", request.to_json(), allow_change)
     if run.done and not changed and run.read_json("recipe.json")["data_dir"] == request.to_json()["data_dir"]:
         return run.read_json("evaluation.json")
 
     from training.strategy import is_chief, make_strategy
 
     scope = make_strategy(strategy, devices)
-    data = open_data(request, progress)
+    with fits_of(folder):
+        data = open_data(request, progress)
     changed = changed or _difference(run, "spec.json", data.spec.to_json(), allow_change)
     if run.done and not changed:
         return run.read_json("evaluation.json")
@@ -105,7 +109,8 @@ def _difference(run: RunDirectory, name: str, wanted: dict[str, Any], allowed: b
     made = run.read_json(name)
     if made is None:
         return None
-    difference = first_difference(_identity(made) if name == "recipe.json" else made, wanted)
+    same = _identity if name == "recipe.json" else without_places
+    difference = first_difference(same(made), same(wanted))
     if difference and not allowed:
         raise UserError(
             f"{run.path} holds a run of another {name.removesuffix('.json')}: {difference}. Use another --run-dir, or "
@@ -129,9 +134,19 @@ def open_data(request: Request, progress: Progress) -> Data:
     return data
 
 
+def fits_of(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Let encoders that were fitted for the run in `folder` be opened from the copies that it keeps."""
+    from tfthesis.encoders.fitted import fits_kept_in
+
+    return fits_kept_in(folder / ENCODERS)
+
+
 def _record(run: RunDirectory, request: Request, data: Data, command: Sequence[str] | None) -> None:
     """Write what the run is made of, once the features of every split are there."""
+    from tfthesis.encoders.fitted import keep_fits
+
     sizes = split_sizes(data)
+    keep_fits(data.spec.encoders, run.path / ENCODERS)
     run.write_json("recipe.json", request.to_json())
     run.write_json("spec.json", data.spec.to_json())
     run.write_json("data.json", plain(data.describe()))

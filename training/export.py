@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
 from training.command_line import Parser, add_export_options
-from training.request import Request, first_difference
+from training.request import Request, first_difference, without_places
 from training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -70,27 +70,35 @@ def export_run(
     for entry in made:
         if wanted.items() <= entry.items() and Path(entry["path"]).is_dir():
             return Path(entry["path"])
+
+    from training.execution import fits_of
+
+    with fits_of(folder):
+        path = _export(run, request, export_dir, name, kind, split)
+    run.write_json("exports.json", [*made, {**wanted, "path": str(path.resolve())}])
+    return path
+
+
+def _export(run: RunDirectory, request: Request, export_dir: Path, name: str, kind: str, split: str) -> Path:
     data = request.open_data()
-    difference = first_difference(run.read_json("spec.json"), data.spec.to_json())
+    difference = first_difference(without_places(run.read_json("spec.json")), without_places(data.spec.to_json()))
     if difference:
-        raise UserError(f"{folder}: the data changed since training, so the export would not match: {difference}")
+        raise UserError(f"{run.path}: the data changed since training, so the export would not match: {difference}")
 
     from tfthesis.export.exporter import export
 
-    path = export(
+    return export(
         request.method,
         name,
-        load_model(folder, request),
+        load_model(run.path, request),
         request.recipe,
         data.spec,
         data,
         export_dir,
         kind=kind,
         split=split,
-        model_card=(folder / "model_card.md").read_text(encoding="utf-8"),
+        model_card=(run.path / "model_card.md").read_text(encoding="utf-8"),
     )
-    run.write_json("exports.json", [*made, {**wanted, "path": str(path.resolve())}])
-    return path
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -130,6 +130,15 @@ class Request:
             raise UserError(f"recipe.json: expected the entry {error}, which is missing") from error
 
 
+def without_places(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a spec's JSON values without the places of its encoders' weights; their fingerprints decide."""
+    encoders = {
+        modality: {name: value for name, value in description.items() if name != "weights"}
+        for modality, description in spec["encoders"].items()
+    }
+    return {**spec, "encoders": encoders}
+
+
 def first_difference(old: Any, new: Any, name: str = "") -> str | None:
     """Return the first difference between two JSON values as `path: old -> new`, or None if they are equal."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):

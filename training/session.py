@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from training import variables
 from training.checkpoints import Checkpoint, Checkpoints
 from training.nonfinite import NonFiniteStepError
 from training.position import Position
-from training.request import first_difference
+from training.request import first_difference, without_places
 from training.run_directory import RunDirectory
 from training.workers import Workers
 
@@ -96,7 +97,7 @@ class Session:
         if shared["name"] is None:
             return None
         found = found or self._checkpoints.open(shared["name"])
-        if difference := first_difference(found.state["identity"], self._identity):
+        if difference := first_difference(_lasting(found.state["identity"]), _lasting(self._identity)):
             if not allow_change:
                 raise UserError(
                     f"run directory {self.run.path}: its checkpoint is of another run: {difference}. Use another "
@@ -221,3 +222,8 @@ class Session:
         variables.write(self.model.weights, arrays, "best weights")
         # The chief's next checkpoint removes the file; the others must have read it by then.
         self.workers.share()
+
+
+def _lasting(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of an identity what must not change between two starts of a run."""
+    return {**identity, "spec": without_places(identity["spec"])}

@@ -106,7 +106,7 @@ def test_description_opens_the_encoder_for_the_export(vectors, cache, tmp_path):
     np.testing.assert_allclose(served(text=tf.constant(captions))["feature"], data.arrays("val").text, atol=1e-6)
     (file,) = cache.glob("hglmm-fit-*/fitted.npz")
     file.unlink()
-    with pytest.raises(UserError, match="The training command that made it makes the same again"):
+    with pytest.raises(UserError, match="The run directory keeps a copy"):
         reopen(data.spec.encoders["text"])
 
 

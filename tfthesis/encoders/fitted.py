@@ -1,7 +1,12 @@
-"""Encoders that are fitted to the training captions before they can be opened."""
+"""Encoders that are fitted to the training captions before they can be opened.
+
+A fit lies in the cache, and a run keeps a copy of it: `keep_fits` makes the copy, `fits_kept_in` lets it be read in
+place of the file in the cache.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -9,7 +14,8 @@ import json
 import logging
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +29,7 @@ from tfthesis.encoders.words import utf8
 from tfthesis.errors import UserError
 
 _log = logging.getLogger(__name__)
+_KEPT: ContextVar[Path | None] = ContextVar("folder of kept fits", default=None)
 
 
 class Fitting:
@@ -97,7 +104,7 @@ def open_fitted(
     fitting = kind.fitting(weights, **options)
     path = (cache or default_cache()) / f"{name}-fit-{_key(fitting, texts)[:20]}" / "fitted.npz"
     with held_folder(path.parent):
-        if path.is_file():
+        if path.is_file() or _kept(path) is not None:
             try:
                 return kind(name, path)
             except UserError as error:
@@ -106,6 +113,65 @@ def open_fitted(
         np.savez(buffer, **fitting.fit(texts))
         write_whole(path, buffer.getbuffer())
     return kind(name, path)
+
+
+@contextlib.contextmanager
+def fits_kept_in(folder: Path) -> Iterator[None]:
+    """Read fits, while the block runs, from the copies that `keep_fits` made in `folder`, where it has them.
+
+    An encoder that is opened from a copy is described as if it had been opened from the file that was copied.
+    """
+    token = _KEPT.set(folder)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def keep_fits(encoders: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    """Copy the file of every fitted encoder into `folder`, whole or not at all, and remove all else from there.
+
+    Args:
+        encoders: descriptions by modality, as `Spec.encoders` has them.
+        folder: made if there is something to keep; holds nothing but such copies.
+
+    Raises:
+        OSError: the disk is full, or a file is lost.
+    """
+    kept = set()
+    for description in encoders.values():
+        if issubclass(encoder_class(description["name"]), FittedEncoder):
+            source = Path(description["weights"])
+            copy = _copy(folder, source)
+            kept.add(copy)
+            if not _holds(copy, description):
+                folder.mkdir(parents=True, exist_ok=True)
+                write_whole(copy, source.read_bytes())
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if file not in kept:
+            file.unlink()
+
+
+def _copy(folder: Path, path: Path) -> Path:
+    # The folder in the cache is named by encoder and key, its file is not.
+    return folder / f"{path.parent.name}.npz"
+
+
+def _kept(path: Path) -> Path | None:
+    """Return the copy of the file `path` of the cache, if there is one."""
+    folder = _KEPT.get()
+    copy = folder and _copy(folder, path)
+    return copy if copy and copy.is_file() else None
+
+
+def _holds(copy: Path, description: Mapping[str, Any]) -> bool:
+    if not copy.is_file():
+        return False
+    try:
+        return encoder_class(description["name"])(description["name"], copy).fingerprint == description["fingerprint"]
+    except UserError as error:
+        _log.warning("%s; copying it again", error)
+        return False
 
 
 def _key(fitting: Fitting, texts: Sequence[str]) -> str:
@@ -117,7 +183,7 @@ def _key(fitting: Fitting, texts: Sequence[str]) -> str:
 
 
 def read_fitted(name: str, weights: str | Path | None, arrays: Sequence[str]) -> tuple[Path, dict[str, np.ndarray]]:
-    """Return the path and the named arrays of the file that an encoder was fitted to.
+    """Return the path and the named arrays of the file that an encoder was fitted to; see `fits_kept_in`.
 
     Raises:
         UserError: no or a lost file, or one that is damaged or holds something else.
@@ -125,16 +191,25 @@ def read_fitted(name: str, weights: str | Path | None, arrays: Sequence[str]) ->
     if weights is None:
         raise UserError(f"encoder {name!r} is fitted to the training captions first: open it with `open_fitted`")
     path = Path(weights)
+    if (copy := _kept(path)) is not None:
+        try:
+            return path, _read(name, copy, arrays)
+        except UserError as error:
+            _log.warning("%s; taking %s", error, path)
     if not path.is_file():
         raise UserError(
-            f"encoder {name!r}: no file {path}, which was fitted to the training captions. The training command that "
-            "made it makes the same again."
+            f"encoder {name!r}: no file {path}, which was fitted to the training captions. The run directory keeps a "
+            "copy, from which `python -m training.export` opens it. The training command that made it fits it again: "
+            "to equal bits on one machine with one number of threads, elsewhere up to rounding."
         )
+    return path, _read(name, path, arrays)
+
+
+def _read(name: str, path: Path, arrays: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {array: file[array] for array in arrays}
+            return {array: file[array] for array in arrays}
     except KeyError as error:
         raise UserError(f"encoder {name!r}: {path} is not its file: expected the arrays {arrays}: {error}") from error
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"encoder {name!r}: {path} is damaged or not an .npz file: {error}") from error
-    return path, found

@@ -87,8 +87,10 @@ class HGLMMFitting(Fitting):
         used = np.flatnonzero(counts)
         words, vectors = self.source.words, self.source.vectors
         _log.info(
-            "hglmm: fitting %d centres to %d known words of %d training captions; %d of %d occurrences are unknown",
+            "hglmm: fitting %d centres to %d known words of %d training captions; %d of %d occurrences are unknown; "
+            "then at most %d principal components to %d numbers a caption",
             *(self.centres, len(used), len(texts), unknown, unknown + counts.sum()),
+            *(self.dimension, 2 * self.centres * vectors.shape[1]),
         )
         fitted = fit_mixture(
             vectors[used],
