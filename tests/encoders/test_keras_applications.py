@@ -86,6 +86,8 @@ def test_features_of_a_hidden_layer(tmp_path, applications, trained):
     np.testing.assert_allclose(encoder(image), expected, rtol=1e-5)
 
 
+# Keras warns of containers that a file lacks; the layers are visited before them, and a file that lacks one is refused.
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 def test_weights_that_do_not_fit(tmp_path, applications):
     image = keras.Input((32, 32, 3))
     x = keras.layers.Conv2D(4, 3, strides=4, padding="same", name="conv1")(image)
