@@ -19,6 +19,11 @@ FLICKR = Spec(inputs={"image": (2048,), "text": (6000,)})
 SMALL = Spec(inputs={"image": (12,), "text": (7,)})
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+
+
 def count(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
@@ -126,7 +131,6 @@ def test_members_of_an_ensemble_train_apart_and_are_searched_together():
 
 def test_a_member_of_an_ensemble_is_the_network_that_trains_alone():
     """The stages of an ensemble do to a member what a run of its own does; masks and start set alike."""
-    keras.utils.set_random_seed(0)
     alone, both = (RRF_NET.recipe("tiny", recurrences=t, epochs=(1,), dropout=0.0) for t in ((3,), (1, 3)))
     one, two = RRF_NET.build(alone, SMALL), RRF_NET.build(both, SMALL)
     by_path = {weight.path: weight for weight in two.weights}

@@ -1,5 +1,6 @@
 """Every image-text method may train a sentence encoder on the words of its texts."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,11 @@ from training.export import export_run
 from training.request import Request
 
 WORDS = ["a", "red", "blue", "green", "circle", "square", "triangle", "on", "and", "large", "small", "left", "right"]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="module")

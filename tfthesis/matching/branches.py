@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfthesis import layers
+from tfthesis import layers, optimizers
 from tfthesis.matching.recipe import WORD_ROWS, PairRecipe
 from tfthesis.matching.sentences import sentence_features
 from tfthesis.method import Spec
@@ -58,3 +58,14 @@ def relu(recipe: PairRecipe, name: str) -> keras.layers.Layer:
 def decays(recipe: PairRecipe) -> dict[str, float]:
     """Return the weight decay by variable name: kernels decay, those of a sentence encoder too, and nothing else."""
     return {"kernel": recipe.weight_decay, "recurrent": recipe.weight_decay, "": 0.0}
+
+
+def optimizer(recipe: PairRecipe, learning_rate: float) -> keras.optimizers.Optimizer:
+    """Return Caffe's SGD; biases learn `bias_rate` times as fast, as the released networks have them."""
+    return optimizers.CaffeSGD(
+        learning_rate,
+        momentum=recipe.momentum,
+        decay=1.0,
+        rate_multipliers={"bias": recipe.bias_rate},
+        decay_multipliers=decays(recipe),
+    )

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfthesis import layers, losses, models, optimizers
+from tfthesis import layers, losses, models
 from tfthesis.errors import UserError, closest
 from tfthesis.lazy import LazyModule, keras
 from tfthesis.matching.recipe import PairRecipe
+from tfthesis.matching.schedule import stretches
 from tfthesis.method import Data, Evaluation, Gallery, Method, Picture, Served, Spec, Stage
 from tfthesis.recipe import setting
 
@@ -218,29 +219,11 @@ def _loss_weights(recipe: CycleMatchRecipe) -> dict[str, float]:
 
 def stages(recipe: CycleMatchRecipe) -> tuple[Stage, ...]:
     """Return the stretches of training, each with a smaller learning rate."""
-    return tuple(
-        Stage(
-            f"matching_{number + 1}",
-            epochs,
-            recipe.batch_size,
-            recipe.learning_rate * recipe.rate_factor**number,
-            _loss_weights(recipe),
-            patience=recipe.patience,
-            select="r_sum",
-        )
-        for number, epochs in enumerate(recipe.epochs)
-    )
+    return stretches(recipe, "matching", _loss_weights(recipe))
 
 
 def compile(model: keras.Model, recipe: CycleMatchRecipe, stage: Stage) -> None:
     """Set Caffe's SGD and the ranking losses of `stage`."""
-    optimizer = optimizers.CaffeSGD(
-        stage.learning_rate,
-        momentum=recipe.momentum,
-        decay=1.0,
-        rate_multipliers={"bias": recipe.bias_rate},
-        decay_multipliers=branches.decays(recipe),
-    )
     objective = losses.PairRanking(
         stage.loss_weights,
         {part: PAIRS[part] for part in stage.loss_weights},
@@ -248,7 +231,7 @@ def compile(model: keras.Model, recipe: CycleMatchRecipe, stage: Stage) -> None:
         alphas=(1.0, 0.0, recipe.alpha, 0.0),
         negatives=recipe.negatives,
     )
-    model.compile(optimizer=optimizer, loss=objective)
+    model.compile(optimizer=branches.optimizer(recipe, stage.learning_rate), loss=objective)
 
 
 def _measure(recipe: CycleMatchRecipe, names: tuple[str, ...], adaptive: bool) -> Any:

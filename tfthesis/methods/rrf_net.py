@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tfthesis import layers, losses, models, optimizers
+from tfthesis import layers, losses, models
 from tfthesis.errors import UserError
 from tfthesis.lazy import LazyModule, keras
 from tfthesis.matching.recipe import WORD_ROWS, PairRecipe
+from tfthesis.matching.schedule import stretches
 from tfthesis.method import Data, Evaluation, Gallery, Method, Picture, Served, Spec, Stage
 from tfthesis.recipe import setting
 
@@ -177,32 +178,15 @@ def _branch(modality: str, features: keras.KerasTensor, recipe: RRFNetRecipe, re
 def stages(recipe: RRFNetRecipe) -> tuple[Stage, ...]:
     """Return the stretches of training, each with a smaller learning rate; the members of an ensemble in turn."""
 
-    def stretches(part: str, prefix: str) -> Iterator[Stage]:
-        for number, epochs in enumerate(recipe.epochs):
-            yield Stage(
-                f"{part}_{number + 1}",
-                epochs,
-                recipe.batch_size,
-                recipe.learning_rate * recipe.rate_factor**number,
-                {part: 1.0},
-                trainable=(prefix,),
-                patience=recipe.patience,
-                select=f"{prefix.removesuffix('_')}.r_sum" if prefix else "r_sum",
-            )
+    def member(prefix: str) -> tuple[Stage, ...]:
+        part, scalar = f"{prefix}matching", f"{prefix.removesuffix('_')}.r_sum" if prefix else "r_sum"
+        return stretches(recipe, part, {part: 1.0}, trainable=prefix, select=scalar)
 
-    members = [_prefix(recipe, t) for t in recipe.recurrences]
-    return tuple(itertools.chain.from_iterable(stretches(f"{prefix}matching", prefix) for prefix in members))
+    return tuple(itertools.chain.from_iterable(member(_prefix(recipe, t)) for t in recipe.recurrences))
 
 
 def compile(model: keras.Model, recipe: RRFNetRecipe, stage: Stage) -> None:
     """Set Caffe's SGD and the bi-rank loss of the network that `stage` trains."""
-    optimizer = optimizers.CaffeSGD(
-        stage.learning_rate,
-        momentum=recipe.momentum,
-        decay=1.0,
-        rate_multipliers={"bias": recipe.bias_rate},
-        decay_multipliers=branches.decays(recipe),
-    )
     (part,) = stage.loss_weights
     member = part.removesuffix("matching")
     outputs = (f"{member}image", f"{member}text") if member else ("image_embedding", "text_embedding")
@@ -214,7 +198,7 @@ def compile(model: keras.Model, recipe: RRFNetRecipe, stage: Stage) -> None:
         negatives=recipe.negatives,
         neighbours={part: recipe.neighbours} if recipe.neighbours else None,
     )
-    model.compile(optimizer=optimizer, loss=objective)
+    model.compile(optimizer=branches.optimizer(recipe, stage.learning_rate), loss=objective)
 
 
 def evaluate(model: keras.Model, data: PairedData, recipe: RRFNetRecipe, split: str) -> Evaluation:
