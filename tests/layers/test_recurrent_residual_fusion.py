@@ -48,6 +48,12 @@ def test_normalisations_are_not_shared_and_weights_are():
     assert all(not np.allclose(means[0], other, atol=1e-2) for other in means[1:])
 
 
+def test_each_application_has_the_normalisation_of_its_own():
+    layer = block(1, "none")
+    layer.norms[1].beta.assign([3.0])
+    assert float(layer(tf.constant([[2.0]]))[0, 0]) == pytest.approx(4 + (0.5 * 4 + 1 + 3))
+
+
 def test_training_normalises_by_the_batch_and_the_fused_vector_as_one_channel():
     layer = layers.RecurrentResidualFusion(1, "sum", kernel_initializer="random_normal", norm_epsilon=1e-5)
     x = np.random.default_rng(1).normal(size=(32, 6)).astype(np.float32)
