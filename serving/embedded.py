@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import socket
 import threading
+import time
 
 import grpc
 
@@ -19,6 +20,8 @@ from serving.service import ModelService, PredictionService
 from serving.store import Store
 
 _START_CHECK_SECONDS = 0.05
+# Time for requests to notice that the grace period is over.
+_CANCEL_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +93,12 @@ class EmbeddedServer:
 
     def stop(self) -> bool:
         """Refuse new requests and wait for the running ones; returns whether every thread has ended."""
-        grace = self._options.grace_seconds
-        ended = self._grpc.stop(grace)
-        drained = ended.wait(grace + 1.0) and not self._store.in_use()
-        return self._loader.stop(1.0) and drained
+        deadline = time.monotonic() + self._options.grace_seconds + _CANCEL_SECONDS
+        ended = self._grpc.stop(self._options.grace_seconds)
+        drained = ended.wait(deadline - time.monotonic())
+        # gRPC forgets a request that its client gave up, while its thread may still be in the model.
+        drained = self._store.wait_until_unused(deadline - time.monotonic()) and drained
+        return self._loader.stop(max(_CANCEL_SECONDS, deadline - time.monotonic())) and drained
 
     def _make_grpc(self) -> grpc.Server:
         executor = concurrent.futures.ThreadPoolExecutor(self._options.threads, thread_name_prefix="request")

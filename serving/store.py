@@ -39,6 +39,7 @@ class Store:
 
     def __init__(self):
         self._lock = threading.Lock()
+        self._released = threading.Condition(self._lock)
         self._models: dict[str, dict[int, _Version]] = {}
         self._latest: dict[str, int] = {}
         #: Set when a version that nobody uses any more waits to be closed.
@@ -63,6 +64,7 @@ class Store:
         finally:
             with self._lock:
                 version.users -= 1
+                self._released.notify_all()
                 if version.state == UNLOADING and not version.users:
                     self.idle.set()
 
@@ -91,10 +93,10 @@ class Store:
         with self._lock:
             return {number for number, version in self._models.get(name, {}).items() if version.state in states}
 
-    def in_use(self) -> bool:
-        """Return whether any version has a running request."""
-        with self._lock:
-            return any(version.users for model in self._models.values() for version in model.values())
+    def wait_until_unused(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the running requests to end; returns whether they have."""
+        with self._released:
+            return self._released.wait_for(lambda: not self._in_use(), timeout)
 
     def note(self, name: str, number: int, state: int, error: ServingError | None = None) -> None:
         """Write down the state of a version that is not in memory."""
@@ -131,6 +133,9 @@ class Store:
             for version in idle:
                 version.state, version.servable = END, None
             return servables
+
+    def _in_use(self) -> bool:
+        return any(version.users for model in self._models.values() for version in model.values())
 
     def _find_latest(self, name: str) -> None:
         available = [number for number, version in self._models[name].items() if version.state == AVAILABLE]
