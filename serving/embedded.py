@@ -12,11 +12,12 @@ import time
 
 import grpc
 
+from serving.api import Api
 from serving.config import Catalogue
 from serving.image_inputs import ImageLimits
 from serving.loader import Loader
 from serving.servable import Limits
-from serving.service import ModelService, PredictionService
+from serving.service import handlers
 from serving.store import Store
 
 _START_CHECK_SECONDS = 0.05
@@ -108,11 +109,8 @@ class EmbeddedServer:
             # Otherwise a second server on the same port would start, and share its requests at random.
             ("grpc.so_reuseport", 0),
         ]
-        handlers = [
-            PredictionService(self._store, as_content=self._options.as_content).handler(),
-            ModelService(self._store).handler(),
-        ]
-        return grpc.server(executor, handlers=handlers, options=options)
+        api = Api(self._store, as_content=self._options.as_content)
+        return grpc.server(executor, handlers=handlers(api, self._store), options=options)
 
 
 def _check_address(host: str, port: int) -> None:

@@ -40,6 +40,7 @@ class Servable:
         name: of the model.
         version: its number.
         signature_map: all SignatureDefs, as GetModelMetadata sends them.
+        signatures: those that can be called, by name.
     """
 
     def __init__(self, name: str, version: int, path: Path, limits: Limits):
@@ -62,7 +63,7 @@ class Servable:
         )
         try:
             definitions = _load(self._session, path)
-            self._signatures = read_signatures(definitions, self._session, limits.tensor_bytes)
+            self.signatures = read_signatures(definitions, self._session, limits.tensor_bytes)
             self.signature_map = _pack(definitions)
             warmed = self._warm_up(path)
         except BaseException:
@@ -101,11 +102,11 @@ class Servable:
 
     def close(self) -> None:
         """Free the model's memory; nothing may be running in it."""
-        self._signatures = {}
+        self.signatures = {}
         self._session.close()
 
     def _signature(self, name: str) -> Signature:
-        signature = self._signatures.get(name)
+        signature = self.signatures.get(name)
         if signature is None:
             raise ServingError(grpc.StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         return signature

@@ -1,0 +1,106 @@
+"""The calls of the TensorFlow Serving API, whatever carries them.
+
+A method takes the request message of its call, and the seconds left for it or None, and returns the response
+message; what goes wrong is a `ServingError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    predict_pb2,
+)
+
+from serving.errors import invalid
+from serving.servable import DEFAULT_SIGNATURE, Servable
+from serving.signature import Signature
+from serving.store import Store
+
+
+class Api:
+    """Answers requests from the models in a `Store`."""
+
+    def __init__(self, store: Store, *, as_content: bool = False):
+        """Answer from `store`; `as_content` sends tensors as raw bytes instead of typed values."""
+        self._store = store
+        self._as_content = as_content
+
+    def predict(self, request: predict_pb2.PredictRequest, timeout: float | None = None) -> predict_pb2.PredictResponse:
+        """Run a signature."""
+        with self._lease(request) as servable:
+            return servable.predict(request, timeout, as_content=self._as_content)
+
+    def get_model_metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, timeout: float | None = None
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Return the signatures of a model."""
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise invalid(f"Metadata field {field} is not supported")
+        with self._lease(request) as servable:
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = servable.name
+            response.model_spec.version.value = servable.version
+            response.metadata["signature_def"].CopyFrom(servable.signature_map)
+            return response
+
+    def get_model_status(
+        self, request: get_model_status_pb2.GetModelStatusRequest, timeout: float | None = None
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """Return the state of a model's versions; a version label is ignored, as TensorFlow Serving does."""
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        spec = request.model_spec
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for number, state, error in self._store.statuses(spec.name, _version_of(spec)):
+            entry = response.model_version_status.add(version=number, state=state)
+            if error is not None:
+                entry.status.error_code = error.code.value[0]
+                entry.status.error_message = error.message
+            else:
+                entry.status.SetInParent()
+        return response
+
+    @contextlib.contextmanager
+    def signature(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[Servable, Signature]]:
+        """Keep the version that `spec` names in memory for a `with` block, and yield it with its signature.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT for an unknown signature, which Predict calls FAILED_PRECONDITION.
+        """
+        with self._lease_spec(spec) as servable:
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            signature = servable.signatures.get(name)
+            if signature is None:
+                raise invalid(f"No signature was found with the name: {name}")
+            yield servable, signature
+
+    @contextlib.contextmanager
+    def _lease(self, request: Any) -> Iterator[Servable]:
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        with self._lease_spec(request.model_spec) as servable:
+            yield servable
+
+    @contextlib.contextmanager
+    def _lease_spec(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
+        if not spec.name:
+            raise invalid("ModelSpec has no name specified.")
+        if spec.WhichOneof("version_choice") == "version_label":
+            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+        with self._store.lease(spec.name, _version_of(spec)) as servable:
+            yield servable
+
+
+def _version_of(spec: model_pb2.ModelSpec) -> int | None:
+    return spec.version.value if spec.WhichOneof("version_choice") == "version" else None
