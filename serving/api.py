@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
+from serving import inference
 from serving.errors import invalid
-from serving.servable import DEFAULT_SIGNATURE, Servable
-from serving.signature import Signature
+from serving.servable import Servable
+from serving.signature import DEFAULT_SIGNATURE, Signature
 from serving.store import Store
 
 
@@ -35,6 +39,32 @@ class Api:
         """Run a signature."""
         with self._lease(request) as servable:
             return servable.predict(request, timeout, as_content=self._as_content)
+
+    def classify(
+        self, request: classification_pb2.ClassificationRequest, timeout: float | None = None
+    ) -> classification_pb2.ClassificationResponse:
+        """Return the classes of examples."""
+        with self._lease(request) as servable:
+            return inference.classify(servable, request, timeout)
+
+    def regress(
+        self, request: regression_pb2.RegressionRequest, timeout: float | None = None
+    ) -> regression_pb2.RegressionResponse:
+        """Return the values of examples."""
+        with self._lease(request) as servable:
+            return inference.regress(servable, request, timeout)
+
+    def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest, timeout: float | None = None
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Classify and regress the same examples with several signatures of one model."""
+        specs = [task.model_spec for task in request.tasks]
+        if not specs:
+            raise invalid("Inference request is empty.")
+        if any(spec.name != specs[0].name for spec in specs):
+            raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        with self._lease(request.tasks[0]) as servable:
+            return inference.multi_inference(servable, request, timeout)
 
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, timeout: float | None = None

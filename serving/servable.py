@@ -5,22 +5,27 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
 import tensorflow as tf
 from google.protobuf import any_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    inference_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 
-from serving import image_inputs, op_libraries, warmup
+from serving import image_inputs, inference, op_libraries, warmup
 from serving.codec import encode
-from serving.errors import ServingError, from_tensorflow
+from serving.errors import ServingError, from_tensorflow, invalid
 from serving.image_inputs import ImageLimits
 from serving.manifest import has_manifest, other_versions
-from serving.signature import Signature, read_signatures
-
-DEFAULT_SIGNATURE = "serving_default"
+from serving.signature import DEFAULT_SIGNATURE, Signature, read_signatures
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ class Servable:
         )
         try:
             definitions = _load(self._session, path)
+            self._definitions = definitions
             self.signatures = read_signatures(definitions, self._session, limits.tensor_bytes)
             self.signature_map = _pack(definitions)
             warmed = self._warm_up(path)
@@ -100,6 +106,25 @@ class Servable:
             encode(array, response.outputs[alias], as_content=as_content)
         return response
 
+    def join(self, signatures: Sequence[Signature]) -> Signature:
+        """Return one signature that computes the outputs of `signatures`, as `NAME/OUTPUT`, in one run.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT, there are none, or they do not have the same inputs.
+        """
+        if not signatures:
+            raise invalid("Inference request is empty.")
+        joined = meta_graph_pb2.SignatureDef()
+        for signature in signatures:
+            definition = self._definitions[signature.name]
+            for alias, info in definition.inputs.items():
+                if joined.inputs[alias].name not in ("", info.name):
+                    raise invalid(f"Input tensor must be the same for all Signatures: {signature.name!r} has another")
+                joined.inputs[alias].CopyFrom(info)
+            for alias, info in definition.outputs.items():
+                joined.outputs[f"{signature.name}/{alias}"].CopyFrom(info)
+        return Signature("", joined, self._session, self._limits.tensor_bytes)
+
     def close(self) -> None:
         """Free the model's memory; nothing may be running in it."""
         self.signatures = {}
@@ -115,11 +140,19 @@ class Servable:
         count = 0
         for request in warmup.read_requests(path):
             try:
-                self.predict(request)
+                _CALLS[type(request)](self, request)
             except ServingError as error:
                 raise ServingError(error.code, f"warm-up request {count}: {error.message}") from error
             count += 1
         return count
+
+
+_CALLS = {
+    predict_pb2.PredictRequest: Servable.predict,
+    classification_pb2.ClassificationRequest: inference.classify,
+    regression_pb2.RegressionRequest: inference.regress,
+    inference_pb2.MultiInferenceRequest: inference.multi_inference,
+}
 
 
 def _load(session: tf.compat.v1.Session, path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:

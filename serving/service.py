@@ -7,7 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 
 from serving.api import Api
 from serving.errors import ServingError
@@ -28,6 +35,9 @@ def handlers(api: Api, store: Store) -> list[grpc.GenericRpcHandler]:
     services = {
         "tensorflow.serving.PredictionService": {
             "Predict": (api.predict, predict_pb2.PredictRequest),
+            "Classify": (api.classify, classification_pb2.ClassificationRequest),
+            "Regress": (api.regress, regression_pb2.RegressionRequest),
+            "MultiInference": (api.multi_inference, inference_pb2.MultiInferenceRequest),
             "GetModelMetadata": (api.get_model_metadata, get_model_metadata_pb2.GetModelMetadataRequest),
         },
         "tensorflow.serving.ModelService": {

@@ -13,6 +13,8 @@ from tensorflow.python.client import pywrap_tf_session
 from serving.codec import MalformedTensorError, TensorTooLargeError, decode
 from serving.errors import exhausted, from_tensorflow, invalid
 
+DEFAULT_SIGNATURE = "serving_default"
+
 
 class Signature:
     """A function of a SavedModel, run in its Session.

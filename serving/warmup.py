@@ -7,19 +7,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from google.protobuf.message import DecodeError, Message
+from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.errors import from_tensorflow, invalid
 
 RECORDS = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000
+_REPLAYED = ("predict_log", "classify_log", "regress_log", "multi_inference_log")
 
 logger = logging.getLogger(__name__)
 
 
-def read_requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
-    """Yield the Predict requests recorded in the export in `path`; none without a record file.
+def read_requests(path: Path) -> Iterator[Message]:
+    """Yield the requests of Predict, Classify, Regress and MultiInference recorded in the export in `path`.
+
+    Without a record file there are none.
 
     Raises:
         ServingError: the file is no TFRecord, a record is no PredictionLog, or there are too many.
@@ -32,10 +35,11 @@ def read_requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
             if count == MAX_RECORDS:
                 raise invalid(f"{RECORDS}: expected at most {MAX_RECORDS} records")
             log = _parse(record, count)
-            if log.HasField("predict_log"):
-                yield log.predict_log.request
+            kind = log.WhichOneof("log_type")
+            if kind in _REPLAYED:
+                yield getattr(log, kind).request
             else:
-                logger.warning("%s: record %d, a %s, is not replayed", file, count, log.WhichOneof("log_type"))
+                logger.warning("%s: record %d, a %s, is not replayed", file, count, kind)
     except tf.errors.OpError as error:
         raise from_tensorflow(error) from error
 

@@ -204,12 +204,12 @@ def serving(source: Path | Catalogue, name: str | None = None, **options: object
         assert server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve() -> Callable[..., contextlib.AbstractContextManager[Stub]]:
     return serving
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def published() -> Callable[[Path, Path, int], Path]:
     return publish
 
