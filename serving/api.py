@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_pb2,
     predict_pb2,
     regression_pb2,
@@ -22,6 +23,7 @@ from tensorflow_serving.apis import (
 
 from serving import inference
 from serving.errors import invalid
+from serving.reload import Reloader
 from serving.servable import Servable
 from serving.signature import DEFAULT_SIGNATURE, Signature
 from serving.store import Store
@@ -30,9 +32,10 @@ from serving.store import Store
 class Api:
     """Answers requests from the models in a `Store`."""
 
-    def __init__(self, store: Store, *, as_content: bool = False):
+    def __init__(self, store: Store, reloader: Reloader, *, as_content: bool = False):
         """Answer from `store`; `as_content` sends tensors as raw bytes instead of typed values."""
         self._store = store
+        self._reloader = reloader
         self._as_content = as_content
 
     def predict(self, request: predict_pb2.PredictRequest, timeout: float | None = None) -> predict_pb2.PredictResponse:
@@ -101,6 +104,15 @@ class Api:
                 entry.status.SetInParent()
         return response
 
+    def reload_config(
+        self, request: model_management_pb2.ReloadConfigRequest, timeout: float | None = None
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Serve other models: return when each of the new ones has an AVAILABLE version."""
+        self._reloader.apply(request.config, timeout)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
+
     @contextlib.contextmanager
     def signature(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[Servable, Signature]]:
         """Keep the version that `spec` names in memory for a `with` block, and yield it with its signature.
@@ -126,9 +138,8 @@ class Api:
     def _lease_spec(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
-        if spec.WhichOneof("version_choice") == "version_label":
-            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
-        with self._store.lease(spec.name, _version_of(spec)) as servable:
+        label = spec.version_label if spec.WhichOneof("version_choice") == "version_label" else None
+        with self._store.lease(spec.name, _version_of(spec), label) as servable:
             yield servable
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -19,11 +19,12 @@ DEFAULT_NAME = "default"
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A model to serve: `base_path` holds its version folders."""
+    """A model to serve: `base_path` holds its version folders, `labels` are names of versions for requests."""
 
     name: str
     base_path: Path
     policy: Policy = dataclasses.field(default_factory=Policy)
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 #: Returns the models to serve now; called on every look at the disk.
@@ -74,17 +75,37 @@ def catalogue_of_file(path: Path) -> Catalogue:
     Raises:
         UserError: the file cannot be read or asks for something that cannot be served.
     """
+    configs = configs_of(read_config_file(path), f"--model_config_file {path}")
+    return Catalogue(lambda: configs, named=True)
+
+
+def read_config_file(path: Path) -> model_server_config_pb2.ModelServerConfig:
+    """Return the `ModelServerConfig` that a file holds in protobuf text format.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     try:
-        message = text_format.Parse(path.read_text(encoding="utf-8"), model_server_config_pb2.ModelServerConfig())
+        return text_format.Parse(path.read_text(encoding="utf-8"), model_server_config_pb2.ModelServerConfig())
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
         raise UserError(f"--model_config_file {path}: {error}") from error
-    entries = [_entry(entry, path) for entry in message.model_config_list.config]
+
+
+def configs_of(message: model_server_config_pb2.ModelServerConfig, where: str) -> list[ModelConfig]:
+    """Return the models of a configuration; `where` it comes from begins the messages of errors.
+
+    Raises:
+        UserError: it asks for something that cannot be served.
+    """
+    if message.WhichOneof("config") == "custom_model_config":
+        raise UserError(f"{where}: custom_model_config is not supported; expected a model_config_list")
+    entries = [_entry(entry, where) for entry in message.model_config_list.config]
     names = [entry.name for entry in entries]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if not entries or repeated:
         fault = f"{repeated[0]!r} is configured more than once" if repeated else "no model in model_config_list"
-        raise UserError(f"--model_config_file {path}: {fault}")
-    return Catalogue(lambda: entries, named=True)
+        raise UserError(f"{where}: {fault}")
+    return entries
 
 
 def _one(config: ModelConfig) -> Catalogue:
@@ -96,10 +117,10 @@ def _find(folder: Path) -> list[ModelConfig]:
     return [ModelConfig(child.name, child) for child in children if list_versions(child)]
 
 
-def _entry(entry: model_server_config_pb2.ModelConfig, file: Path) -> ModelConfig:
-    where = f"--model_config_file {file}, model {entry.name!r}"
+def _entry(entry: model_server_config_pb2.ModelConfig, where: str) -> ModelConfig:
     if not entry.name:
-        raise UserError(f"--model_config_file {file}: a model has no name")
+        raise UserError(f"{where}: a model has no name")
+    where = f"{where}, model {entry.name!r}"
     if entry.model_platform != "tensorflow":
         raise UserError(f'{where}: expected model_platform: "tensorflow", got {entry.model_platform!r}')
     base_path = Path(entry.base_path)
@@ -107,9 +128,7 @@ def _entry(entry: model_server_config_pb2.ModelConfig, file: Path) -> ModelConfi
         raise UserError(f"{where}: expected an absolute base_path, got {entry.base_path!r}")
     if not base_path.is_dir():
         raise UserError(f"{where}: base_path {base_path} does not exist")
-    if entry.version_labels:
-        raise UserError(f"{where}: version_labels are not supported; name the version in the request")
-    return ModelConfig(entry.name, base_path, _policy(entry.model_version_policy))
+    return ModelConfig(entry.name, base_path, _policy(entry.model_version_policy), dict(entry.version_labels))
 
 
 def _policy(message: source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy) -> Policy:

@@ -9,16 +9,21 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import grpc
 
 from serving.api import Api
 from serving.config import Catalogue
+from serving.health import health_handler
 from serving.image_inputs import ImageLimits
-from serving.loader import Loader
+from serving.loader import Loader, Retries
+from serving.reload import ConfigFileWatch, Reloader
 from serving.servable import Limits
 from serving.service import handlers
 from serving.store import Store
+from tfthesis.errors import UserError
 
 _START_CHECK_SECONDS = 0.05
 # Time for requests to notice that the grace period is over.
@@ -44,6 +49,15 @@ class Options:
         images: limits of encoded images.
         as_content: send tensors as raw bytes instead of typed values.
         grace_seconds: time that running requests get to end when the server stops.
+        credentials: of an encrypted port; without them it is plain.
+        socket_path: a Unix socket to listen on as well, always plain.
+        channel_arguments: options of the gRPC server by name.
+        health: answer grpc.health.v1, by whether every configured model has an AVAILABLE version.
+        allowed_base_paths: folders below which a reloaded configuration may name models.
+        label_unavailable: new version labels may name versions that are not AVAILABLE.
+        config_file: to read again every `config_poll_seconds`, unless that is 0.
+        retries: of versions that do not load.
+        warm_up: replay the warm-up records of a version, `warm_up_rounds` times, before it is AVAILABLE.
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +68,17 @@ class Options:
     images: ImageLimits = dataclasses.field(default_factory=ImageLimits)
     as_content: bool = False
     grace_seconds: float = 30.0
+    credentials: grpc.ServerCredentials | None = None
+    socket_path: str = ""
+    channel_arguments: Mapping[str, int | str] = dataclasses.field(default_factory=dict)
+    health: bool = False
+    allowed_base_paths: Sequence[Path] = ()
+    label_unavailable: bool = False
+    config_file: Path | None = None
+    config_poll_seconds: float = 0.0
+    retries: Retries = dataclasses.field(default_factory=Retries)
+    warm_up: bool = True
+    warm_up_rounds: int = 1
 
 
 class EmbeddedServer:
@@ -66,8 +91,18 @@ class EmbeddedServer:
     def __init__(self, catalogue: Catalogue, options: Options):
         self._options = options
         self._store = Store()
-        limits = Limits(options.max_request_bytes, options.images)
-        self._loader = Loader(catalogue, self._store, limits, options.poll_seconds)
+        limits = Limits(options.max_request_bytes, options.images, options.warm_up_rounds if options.warm_up else 0)
+        self._catalogue = catalogue
+        self._loader = Loader(catalogue, self._store, limits, options.poll_seconds, options.retries)
+        self._reloader = Reloader(
+            self._loader,
+            self._store,
+            allowed_base_paths=options.allowed_base_paths,
+            label_unavailable=options.label_unavailable,
+        )
+        self._watch: ConfigFileWatch | None = None
+        if options.config_file is not None and options.config_poll_seconds:
+            self._watch = ConfigFileWatch(options.config_file, options.config_poll_seconds, self._reloader)
         self._grpc = self._make_grpc()
         self.port = 0
 
@@ -77,24 +112,29 @@ class EmbeddedServer:
         Raises:
             PortError: somebody else has the port, or the host is not an address of this machine.
             serving.loader.StartError: a model does not load.
+            UserError: a label names a version that cannot be available yet.
         """
         _check_address(self._options.host, self._options.port)
+        self._set_labels()
         self._loader.start()
         while not self._loader.is_ready():
             if stop.wait(_START_CHECK_SECONDS):
                 return False
-        address = _join(self._options.host, self._options.port)
-        try:
-            self.port = self._grpc.add_insecure_port(address)
-        except RuntimeError as error:
-            raise PortError(f"cannot listen on {address}: {error}") from error
+        self.port = self._open(_join(self._options.host, self._options.port), self._options.credentials)
+        if self._options.socket_path:
+            self._open(f"unix:{self._options.socket_path}", None)
         self._grpc.start()
+        if self._watch is not None:
+            self._watch.start()
         logger.info("listening on %s", _join(self._options.host, self.port))
         return True
 
     def stop(self) -> bool:
         """Refuse new requests and wait for the running ones; returns whether every thread has ended."""
         deadline = time.monotonic() + self._options.grace_seconds + _CANCEL_SECONDS
+        if self._watch is not None:
+            self._watch.stop()
+        self._reloader.stop()
         ended = self._grpc.stop(self._options.grace_seconds)
         drained = ended.wait(deadline - time.monotonic())
         # gRPC forgets a request that its client gave up, while its thread may still be in the model.
@@ -103,14 +143,36 @@ class EmbeddedServer:
 
     def _make_grpc(self) -> grpc.Server:
         executor = concurrent.futures.ThreadPoolExecutor(self._options.threads, thread_name_prefix="request")
-        options = [
-            ("grpc.max_receive_message_length", self._options.max_request_bytes),
-            ("grpc.max_send_message_length", -1),
+        options = {
+            "grpc.max_receive_message_length": self._options.max_request_bytes,
+            "grpc.max_send_message_length": -1,
             # Otherwise a second server on the same port would start, and share its requests at random.
-            ("grpc.so_reuseport", 0),
-        ]
-        api = Api(self._store, as_content=self._options.as_content)
-        return grpc.server(executor, handlers=handlers(api, self._store), options=options)
+            "grpc.so_reuseport": 0,
+            **self._options.channel_arguments,
+        }
+        api = Api(self._store, self._reloader, as_content=self._options.as_content)
+        answers = handlers(api, self._store)
+        if self._options.health:
+            answers.append(health_handler(self._loader.is_serving))
+        return grpc.server(executor, handlers=answers, options=list(options.items()))
+
+    def _open(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                return self._grpc.add_insecure_port(address)
+            return self._grpc.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise PortError(f"cannot listen on {address}: {error}") from error
+
+    def _set_labels(self) -> None:
+        """Give the labels of the first configuration, when nothing is loaded yet."""
+        for config in self._catalogue.models():
+            if config.labels and not self._options.label_unavailable:
+                raise UserError(
+                    f"model {config.name!r}: version_labels name versions that are not loaded yet when the server "
+                    "starts; start it with --allow_version_labels_for_unavailable_models"
+                )
+            self._store.set_labels(config.name, config.labels, allow_unavailable=True)
 
 
 def _check_address(host: str, port: int) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+
+_INTEGER = re.compile(r"-?\d+", re.ASCII)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -39,14 +42,57 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PACKAGE",
         help="import this first, for the operations that it registers; may be repeated",
     )
+    # Given alone it is true, as in tensorflow_model_server.
+    switch = dict(type=_truth, nargs="?", const=True, default=False, metavar="BOOL")
     add(
         "--enable_serialization_as_tensor_content",
-        type=_truth,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="BOOL",
+        **switch,
         help="send answers as raw bytes, which is faster, but which clients that read float_val do not see",
+    )
+    add(
+        "--model_config_file_poll_wait_seconds",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="time between two readings of --model_config_file (0: never again)",
+    )
+    add(
+        "--allow_version_labels_for_unavailable_models",
+        **switch,
+        help="let new labels name versions that are not loaded; a configuration with labels needs it at the start",
+    )
+    add(
+        "--allowed_base_path",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="let HandleReloadConfigRequest name models below this folder; may be repeated (those it started with)",
+    )
+    add("--max_num_load_retries", type=_count, default=0, metavar="N", help="of a version that does not load (0)")
+    add(
+        "--load_retry_interval_micros",
+        type=_count,
+        default=60_000_000,
+        metavar="MICROSECONDS",
+        help="between two of these attempts (60000000)",
+    )
+    add("--enable_model_warmup", **{**switch, "default": True}, help="replay a version's warm-up records (true)")
+    add("--num_request_iterations_for_warmup", type=_positive, default=1, metavar="N", help="for each record (1)")
+    add("--enable_grpc_healthcheck_service", **switch, help="answer grpc.health.v1 by whether all models are there")
+    add(
+        "--ssl_config_file",
+        type=Path,
+        metavar="FILE",
+        help="SSLConfig in protobuf text format (PEM texts, not paths): encrypt --port",
+    )
+    add("--grpc_socket_path", default="", metavar="FILE", help="Unix socket to listen on as well")
+    add(
+        "--grpc_channel_arguments",
+        type=_arguments,
+        default={},
+        metavar="K=V,K=V",
+        help="options of the gRPC server, as grpc.max_connection_age_ms=5000",
     )
     add("--grpc_max_threads", type=_positive, default=32, metavar="N", help="requests worked on at once (32)")
     add("--max_request_bytes", type=_positive, default=2**27, metavar="N", help=f"of one request ({2**27})")
@@ -81,6 +127,20 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
     return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text}")
+    return value
+
+
+def _arguments(text: str) -> dict[str, int | str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(f"expected k=v,k=v, got {text!r}")
+    return {name: int(value) if _INTEGER.fullmatch(value) else value for name, _, value in pairs}
 
 
 def _truth(text: str) -> bool:

@@ -32,10 +32,11 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one request may ask for."""
+    """What one request may ask for, and how often a version's warm-up records are replayed."""
 
     tensor_bytes: int
     images: ImageLimits = dataclasses.field(default_factory=ImageLimits)
+    warm_up_rounds: int = 1
 
 
 class Servable:
@@ -137,10 +138,13 @@ class Servable:
         return signature
 
     def _warm_up(self, path: Path) -> int:
+        if not self._limits.warm_up_rounds:
+            return 0
         count = 0
         for request in warmup.read_requests(path):
             try:
-                _CALLS[type(request)](self, request)
+                for _ in range(self._limits.warm_up_rounds):
+                    _CALLS[type(request)](self, request)
             except ServingError as error:
                 raise ServingError(error.code, f"warm-up request {count}: {error.message}") from error
             count += 1

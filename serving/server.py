@@ -13,9 +13,15 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serving.flags import make_parser
 from tfthesis.errors import UserError
+
+if TYPE_CHECKING:
+    from serving.config import Catalogue
+    from serving.embedded import Options
 
 OK, LOAD_FAILED, USAGE, NO_PORT = 0, 1, 2, 3
 
@@ -55,7 +61,8 @@ def _serve(arguments: argparse.Namespace, stop: threading.Event) -> int:
 
     tf.get_logger().setLevel(logging.ERROR)
     _import_modules(arguments.import_module)
-    server = EmbeddedServer(_catalogue(arguments), _options(arguments))
+    catalogue = _catalogue(arguments)
+    server = EmbeddedServer(catalogue, _options(catalogue, arguments))
     code = OK
     try:
         if server.start(stop):
@@ -76,7 +83,7 @@ def _serve(arguments: argparse.Namespace, stop: threading.Event) -> int:
     return code
 
 
-def _catalogue(arguments: argparse.Namespace):
+def _catalogue(arguments: argparse.Namespace) -> Catalogue:
     from serving.config import catalogue_below, catalogue_of_file
 
     if arguments.model_config_file is not None:
@@ -84,9 +91,11 @@ def _catalogue(arguments: argparse.Namespace):
     return catalogue_below(arguments.model_base_path, arguments.model_name)
 
 
-def _options(arguments: argparse.Namespace):
+def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
     from serving.embedded import Options
     from serving.image_inputs import ImageLimits
+    from serving.loader import Retries
+    from serving.tls import read_credentials
 
     default = ImageLimits()
     return Options(
@@ -100,7 +109,25 @@ def _options(arguments: argparse.Namespace):
         ),
         as_content=arguments.enable_serialization_as_tensor_content,
         grace_seconds=arguments.shutdown_grace_seconds,
+        credentials=read_credentials(arguments.ssl_config_file) if arguments.ssl_config_file else None,
+        socket_path=arguments.grpc_socket_path,
+        channel_arguments=arguments.grpc_channel_arguments,
+        health=arguments.enable_grpc_healthcheck_service,
+        allowed_base_paths=arguments.allowed_base_path or _folders(catalogue, arguments),
+        label_unavailable=arguments.allow_version_labels_for_unavailable_models,
+        config_file=arguments.model_config_file,
+        config_poll_seconds=arguments.model_config_file_poll_wait_seconds,
+        retries=Retries(arguments.max_num_load_retries, arguments.load_retry_interval_micros / 1e6),
+        warm_up=arguments.enable_model_warmup,
+        warm_up_rounds=arguments.num_request_iterations_for_warmup,
     )
+
+
+def _folders(catalogue: Catalogue, arguments: argparse.Namespace) -> list[Path]:
+    """Return the folders that the first models lie in."""
+    if arguments.model_base_path is not None:
+        return [arguments.model_base_path]
+    return [config.base_path.parent for config in catalogue.models()]
 
 
 def _import_modules(names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     predict_pb2,
     regression_pb2,
 )
@@ -42,6 +43,7 @@ def handlers(api: Api, store: Store) -> list[grpc.GenericRpcHandler]:
         },
         "tensorflow.serving.ModelService": {
             "GetModelStatus": (api.get_model_status, get_model_status_pb2.GetModelStatusRequest),
+            "HandleReloadConfigRequest": (api.reload_config, model_management_pb2.ReloadConfigRequest),
         },
     }
     return [_handler(service, calls, store) for service, calls in services.items()]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
 
-from serving.errors import ServingError, not_found
+from serving.errors import ServingError, invalid, not_found
 from serving.servable import Servable
 
 LOADING = ModelVersionStatus.LOADING
@@ -39,20 +40,25 @@ class Store:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._released = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         self._models: dict[str, dict[int, _Version]] = {}
         self._latest: dict[str, int] = {}
+        self._labels: dict[str, dict[str, int]] = {}
         #: Set when a version that nobody uses any more waits to be closed.
         self.idle = threading.Event()
 
     @contextlib.contextmanager
-    def lease(self, name: str, number: int | None = None) -> Iterator[Servable]:
-        """Keep a version in memory for the length of a request: the highest one unless `number` is given.
+    def lease(self, name: str, number: int | None = None, label: str | None = None) -> Iterator[Servable]:
+        """Keep a version in memory for the length of a request: the highest one unless `number` or `label` is given.
 
         Raises:
-            ServingError: NOT_FOUND, it is not AVAILABLE.
+            ServingError: NOT_FOUND, it is not AVAILABLE; INVALID_ARGUMENT, no version has the label.
         """
         with self._lock:
+            if label is not None:
+                number = self._labels.get(name, {}).get(label)
+                if number is None:
+                    raise invalid(f"Unrecognized servable version label: {label}")
             wanted = self._latest.get(name) if number is None else number
             version = self._models.get(name, {}).get(wanted)
             if version is None or version.state != AVAILABLE:
@@ -64,7 +70,7 @@ class Store:
         finally:
             with self._lock:
                 version.users -= 1
-                self._released.notify_all()
+                self._changed.notify_all()
                 if version.state == UNLOADING and not version.users:
                     self.idle.set()
 
@@ -95,8 +101,35 @@ class Store:
 
     def wait_until_unused(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the running requests to end; returns whether they have."""
-        with self._released:
-            return self._released.wait_for(lambda: not self._in_use(), timeout)
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._in_use(), timeout)
+
+    def wait_for_change(self, timeout: float) -> None:
+        """Wait until a version changes its state, at most `timeout` seconds."""
+        with self._changed:
+            self._changed.wait(timeout)
+
+    def set_labels(self, name: str, labels: Mapping[str, int], *, allow_unavailable: bool) -> None:
+        """Give versions of a model names for requests, in place of those they had.
+
+        Args:
+            allow_unavailable: a label that is new may name a version that is not AVAILABLE. One that moves never may.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION, a version is not AVAILABLE; the labels stay as they were.
+        """
+        with self._lock:
+            versions, before = self._models.get(name, {}), self._labels.get(name, {})
+            for label, number in labels.items():
+                is_there = number in versions and versions[number].state == AVAILABLE
+                is_new = label not in before
+                if not is_there and before.get(label) != number and not (allow_unavailable and is_new):
+                    raise ServingError(
+                        grpc.StatusCode.FAILED_PRECONDITION,
+                        f"Request to assign label {label!r} to version {number} of model {name}, "
+                        "which is not currently available for inference",
+                    )
+            self._labels[name] = dict(labels)
 
     def note(self, name: str, number: int, state: int, error: ServingError | None = None) -> None:
         """Write down the state of a version that is not in memory."""
@@ -106,6 +139,7 @@ class Store:
             ended = sorted(other for other, version in versions.items() if version.state == END)
             for old in ended[:-_ENDED_KEPT]:
                 del versions[old]
+            self._changed.notify_all()
 
     def add(self, servable: Servable) -> None:
         """Make a loaded version AVAILABLE."""
@@ -113,6 +147,7 @@ class Store:
             version = _Version(servable.version, AVAILABLE, servable=servable)
             self._models.setdefault(servable.name, {})[servable.version] = version
             self._find_latest(servable.name)
+            self._changed.notify_all()
 
     def retire(self, name: str, number: int) -> None:
         """Take a version out of service; it stays in memory until its running requests have ended."""

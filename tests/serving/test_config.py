@@ -80,7 +80,7 @@ ENTRY = 'config { name: "a" base_path: "%s" model_platform: "tensorflow" %s }'
         ('model_config_list { config { base_path: "/" model_platform: "tensorflow" } }', "no name"),
         ("model_config_list { " + ENTRY % ("/", "") * 2 + " }", "more than once"),
         ("model_config_list { " + ENTRY % ("/nowhere-at-all", "") + " }", "does not exist"),
-        ("model_config_list { " + ENTRY % ("/", 'version_labels { key: "best" value: 1 }') + " }", "version_labels"),
+        ("custom_model_config { }", "custom_model_config is not supported"),
     ],
 )
 def test_bad_configuration_is_refused(tmp_path, text, message):

@@ -9,6 +9,8 @@ import time
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.config import Catalogue, ModelConfig
 from serving.embedded import EmbeddedServer, Options
@@ -209,3 +211,17 @@ def test_looking_once_loads_and_follows_nothing(constants, serve, published, tmp
         published(constants[2], tmp_path / "constant", 2)
         time.sleep(0.3)
         assert stub.value("constant") == 1
+
+
+def test_stopping_waits_for_a_request_that_its_client_gave_up(everything, published, serve, tmp_path):
+    published(everything, tmp_path / "models" / "model", 1)
+    go_on = tmp_path / "go on"
+    with serve(tmp_path / "models") as stub:
+        request = predict_pb2.PredictRequest(model_spec={"name": "model", "signature_name": "hold"})
+        request.inputs["path"].CopyFrom(tf.make_tensor_proto(str(go_on)))
+        call = prediction_service_pb2_grpc.PredictionServiceStub(stub.channel).Predict.future(request)
+        time.sleep(0.3)
+        call.cancel()
+        threading.Timer(0.5, go_on.touch).start()
+    # The server has stopped, which `serve` asserts: it waited for the file.
+    assert go_on.exists()

@@ -177,11 +177,9 @@ def test_deadline_cancels_the_run(server):
 
 
 def test_calls_that_are_not_served_are_unimplemented(server):
-    from tensorflow_serving.apis import classification_pb2, prediction_service_pb2_grpc
-
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(server.channel)
+    call = server.channel.unary_unary("/tensorflow.serving.SessionService/SessionRun")
     with pytest.raises(grpc.RpcError) as caught:
-        stub.Classify(classification_pb2.ClassificationRequest(), timeout=10)
+        call(b"", timeout=10)
     assert caught.value.code() is Code.UNIMPLEMENTED
 
 
