@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 
 from serving.api import Api
+from serving.batching import Batching
 from serving.config import Catalogue
 from serving.health import health_handler
 from serving.image_inputs import ImageLimits
@@ -57,6 +58,8 @@ class Options:
         label_unavailable: new version labels may name versions that are not AVAILABLE.
         config_file: to read again every `config_poll_seconds`, unless that is 0.
         retries: of versions that do not load.
+        batching: how requests are merged; None runs each alone.
+        model_batching: versions say so themselves, in a file of their folder.
         warm_up: replay the warm-up records of a version, `warm_up_rounds` times, before it is AVAILABLE.
     """
 
@@ -77,6 +80,8 @@ class Options:
     config_file: Path | None = None
     config_poll_seconds: float = 0.0
     retries: Retries = dataclasses.field(default_factory=Retries)
+    batching: Batching | None = None
+    model_batching: bool = False
     warm_up: bool = True
     warm_up_rounds: int = 1
 
@@ -91,7 +96,13 @@ class EmbeddedServer:
     def __init__(self, catalogue: Catalogue, options: Options):
         self._options = options
         self._store = Store()
-        limits = Limits(options.max_request_bytes, options.images, options.warm_up_rounds if options.warm_up else 0)
+        limits = Limits(
+            options.max_request_bytes,
+            options.images,
+            options.warm_up_rounds if options.warm_up else 0,
+            options.batching,
+            options.model_batching,
+        )
         self._catalogue = catalogue
         self._loader = Loader(catalogue, self._store, limits, options.poll_seconds, options.retries)
         self._reloader = Reloader(

@@ -79,6 +79,18 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--enable_model_warmup", **{**switch, "default": True}, help="replay a version's warm-up records (true)")
     add("--num_request_iterations_for_warmup", type=_positive, default=1, metavar="N", help="for each record (1)")
+    add("--enable_batching", **switch, help="merge requests that wait for the same signature into one run")
+    add(
+        "--batching_parameters_file",
+        type=Path,
+        metavar="FILE",
+        help="BatchingParameters in protobuf text format, for --enable_batching",
+    )
+    add(
+        "--enable_per_model_batching_parameters",
+        **switch,
+        help="batch the versions that have a batching_params.pbtxt in their folder, as it says",
+    )
     add("--enable_grpc_healthcheck_service", **switch, help="answer grpc.health.v1 by whether all models are there")
     add(
         "--ssl_config_file",

@@ -7,7 +7,7 @@ The signature takes one input `inputs`, serialized examples `[N]`. A classifier 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import grpc
@@ -35,7 +35,7 @@ def classify(
     """
     signature = _signature(servable, request.model_spec, CLASSIFY)
     examples = read_examples(request.input)
-    arrays = _run(signature, examples, timeout)
+    arrays = _run(servable, signature, examples, timeout)
     response = classification_pb2.ClassificationResponse()
     _name(response.model_spec, servable, signature.name)
     _write_classes(arrays, len(examples), response.result)
@@ -52,7 +52,7 @@ def regress(
     """
     signature = _signature(servable, request.model_spec, REGRESS)
     examples = read_examples(request.input)
-    arrays = _run(signature, examples, timeout)
+    arrays = _run(servable, signature, examples, timeout)
     response = regression_pb2.RegressionResponse()
     _name(response.model_spec, servable, signature.name)
     _write_values(arrays, len(examples), response.result)
@@ -76,7 +76,7 @@ def multi_inference(
         signatures.append(signature)
     joined = servable.join(signatures)
     examples = read_examples(request.input)
-    arrays = _run(joined, examples, timeout)
+    arrays = _run(servable, joined, examples, timeout)
     response = inference_pb2.MultiInferenceResponse()
     for task, signature in zip(request.tasks, signatures, strict=True):
         own = {alias: arrays[f"{signature.name}/{alias}"] for alias in signature.outputs}
@@ -148,9 +148,11 @@ def _signature(servable: Servable, spec: model_pb2.ModelSpec, method: str) -> Si
     return signature
 
 
-def _run(signature: Signature, examples: np.ndarray, timeout: float | None) -> dict[str, np.ndarray]:
-    outputs: Sequence[str] = signature.outputs
-    return dict(zip(outputs, signature.run({INPUT: examples}, outputs, timeout), strict=True))
+def _run(
+    servable: Servable, signature: Signature, examples: np.ndarray, timeout: float | None
+) -> dict[str, np.ndarray]:
+    arrays = servable.run(signature, {INPUT: examples}, signature.outputs, timeout)
+    return dict(zip(signature.outputs, arrays, strict=True))
 
 
 def _name(spec: model_pb2.ModelSpec, servable: Servable, signature: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import grpc
+import numpy as np
 import tensorflow as tf
 from google.protobuf import any_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -21,22 +22,35 @@ from tensorflow_serving.apis import (
 )
 
 from serving import image_inputs, inference, op_libraries, warmup
+from serving.batching import MODEL_FILE, Batcher, Batching, read_batching
 from serving.codec import encode
 from serving.errors import ServingError, from_tensorflow, invalid
 from serving.image_inputs import ImageLimits
 from serving.manifest import has_manifest, other_versions
 from serving.signature import DEFAULT_SIGNATURE, Signature, read_signatures
+from tfthesis.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one request may ask for, and how often a version's warm-up records are replayed."""
+    """What one request may ask for, and how versions are loaded.
+
+    Attributes:
+        tensor_bytes: of one tensor of a request.
+        images: limits of encoded images.
+        warm_up_rounds: how often the warm-up records of a version are replayed.
+        batching: how requests are merged; None runs each alone.
+        model_batching: a version whose folder has a file of batching parameters is batched as that says, and
+            one without is not.
+    """
 
     tensor_bytes: int
     images: ImageLimits = dataclasses.field(default_factory=ImageLimits)
     warm_up_rounds: int = 1
+    batching: Batching | None = None
+    model_batching: bool = False
 
 
 class Servable:
@@ -60,6 +74,7 @@ class Servable:
         self._limits = limits
         # Only an export of this project promises that a string input named `image` is an encoded image.
         self._checks_images = has_manifest(path)
+        self._batchers: dict[str, Batcher] = {}
         if self._checks_images:
             for difference in other_versions(path):
                 logger.warning("%s version %d was exported with %s", name, version, difference)
@@ -72,6 +87,9 @@ class Servable:
             self._definitions = definitions
             self.signatures = read_signatures(definitions, self._session, limits.tensor_bytes)
             self.signature_map = _pack(definitions)
+            batching = _batching(path, limits)
+            if batching is not None:
+                self._batchers = {name: Batcher(signature, batching) for name, signature in self.signatures.items()}
             warmed = self._warm_up(path)
         except BaseException:
             self.close()
@@ -94,7 +112,7 @@ class Servable:
         if takes_images:
             image_inputs.check_images(image_inputs.ALIAS, inputs[image_inputs.ALIAS], self._limits.images)
         try:
-            arrays = signature.run(inputs, outputs, timeout)
+            arrays = self.run(signature, inputs, outputs, timeout)
         except ServingError as error:
             if takes_images and error.code is grpc.StatusCode.INVALID_ARGUMENT:
                 image_inputs.check_decodes(image_inputs.ALIAS, inputs[image_inputs.ALIAS])
@@ -106,6 +124,20 @@ class Servable:
         for alias, array in zip(outputs, arrays, strict=True):
             encode(array, response.outputs[alias], as_content=as_content)
         return response
+
+    def run(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        timeout: float | None = None,
+    ) -> list[np.ndarray]:
+        """Return the arrays of the `outputs` aliases of `signature`, merged with other requests where that is on.
+
+        Raises:
+            ServingError: as `Signature.run` and `Batcher.run`.
+        """
+        return self._batchers.get(signature.name, signature).run(inputs, outputs, timeout)
 
     def join(self, signatures: Sequence[Signature]) -> Signature:
         """Return one signature that computes the outputs of `signatures`, as `NAME/OUTPUT`, in one run.
@@ -128,7 +160,7 @@ class Servable:
 
     def close(self) -> None:
         """Free the model's memory; nothing may be running in it."""
-        self.signatures = {}
+        self.signatures, self._batchers = {}, {}
         self._session.close()
 
     def _signature(self, name: str) -> Signature:
@@ -170,6 +202,18 @@ def _load(session: tf.compat.v1.Session, path: Path) -> dict[str, meta_graph_pb2
     except (OSError, RuntimeError, ValueError) as error:
         raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"{path} does not load: {error}") from error
     return dict(meta_graph.signature_def)
+
+
+def _batching(path: Path, limits: Limits) -> Batching | None:
+    if not limits.model_batching:
+        return limits.batching
+    file = path / MODEL_FILE
+    if not file.is_file():
+        return None
+    try:
+        return read_batching(file)
+    except UserError as error:
+        raise invalid(str(error)) from error
 
 
 def _pack(definitions: dict[str, meta_graph_pb2.SignatureDef]) -> any_pb2.Any:

@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.model_config_file is not None and arguments.model_name:
         parser.error("--model_name goes with --model_base_path; a --model_config_file names its models itself")
+    if arguments.batching_parameters_file is not None and not arguments.enable_batching:
+        parser.error("--batching_parameters_file needs --enable_batching")
+    if arguments.enable_per_model_batching_parameters and not arguments.enable_batching:
+        parser.error("--enable_per_model_batching_parameters needs --enable_batching")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     stop = threading.Event()
 
@@ -92,11 +96,16 @@ def _catalogue(arguments: argparse.Namespace) -> Catalogue:
 
 
 def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
+    from serving.batching import Batching, read_batching
     from serving.embedded import Options
     from serving.image_inputs import ImageLimits
     from serving.loader import Retries
     from serving.tls import read_credentials
 
+    batching = None
+    if arguments.enable_batching:
+        file = arguments.batching_parameters_file
+        batching = read_batching(file) if file else Batching()
     default = ImageLimits()
     return Options(
         host=arguments.host,
@@ -120,6 +129,8 @@ def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
         retries=Retries(arguments.max_num_load_retries, arguments.load_retry_interval_micros / 1e6),
         warm_up=arguments.enable_model_warmup,
         warm_up_rounds=arguments.num_request_iterations_for_warmup,
+        batching=batching,
+        model_batching=arguments.enable_per_model_batching_parameters,
     )
 
 
