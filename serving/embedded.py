@@ -21,6 +21,8 @@ from serving.health import health_handler
 from serving.image_inputs import ImageLimits
 from serving.loader import Loader, Retries
 from serving.reload import ConfigFileWatch, Reloader
+from serving.rest.calls import RestApi
+from serving.rest.http import RestServer
 from serving.servable import Limits
 from serving.service import handlers
 from serving.store import Store
@@ -60,6 +62,10 @@ class Options:
         retries: of versions that do not load.
         batching: how requests are merged; None runs each alone.
         model_batching: versions say so themselves, in a file of their folder.
+        rest_port: of the REST API, which is always plain; None for no REST, 0 picks a free one.
+        rest_threads: REST requests that are worked on at the same time.
+        rest_seconds: that a model gets for a REST request.
+        rest_cors: let web pages of other origins ask.
         warm_up: replay the warm-up records of a version, `warm_up_rounds` times, before it is AVAILABLE.
     """
 
@@ -82,6 +88,10 @@ class Options:
     retries: Retries = dataclasses.field(default_factory=Retries)
     batching: Batching | None = None
     model_batching: bool = False
+    rest_port: int | None = None
+    rest_threads: int = 32
+    rest_seconds: float = 30.0
+    rest_cors: bool = False
     warm_up: bool = True
     warm_up_rounds: int = 1
 
@@ -90,7 +100,8 @@ class EmbeddedServer:
     """Answers the TensorFlow Serving API for a `Catalogue` of models.
 
     Attributes:
-        port: that it listens on; 0 before `start`.
+        port: of gRPC; 0 before `start`.
+        rest_port: of the REST API; 0 before `start` or without one.
     """
 
     def __init__(self, catalogue: Catalogue, options: Options):
@@ -114,8 +125,10 @@ class EmbeddedServer:
         self._watch: ConfigFileWatch | None = None
         if options.config_file is not None and options.config_poll_seconds:
             self._watch = ConfigFileWatch(options.config_file, options.config_poll_seconds, self._reloader)
+        self._api = Api(self._store, self._reloader, as_content=options.as_content)
         self._grpc = self._make_grpc()
-        self.port = 0
+        self._rest: RestServer | None = None
+        self.port = self.rest_port = 0
 
     def start(self, stop: threading.Event) -> bool:
         """Load the models, then open the port; returns False if `stop` was set before that.
@@ -126,6 +139,8 @@ class EmbeddedServer:
             UserError: a label names a version that cannot be available yet.
         """
         _check_address(self._options.host, self._options.port)
+        if self._options.rest_port is not None:
+            _check_address(self._options.host, self._options.rest_port)
         self._set_labels()
         self._loader.start()
         while not self._loader.is_ready():
@@ -135,6 +150,7 @@ class EmbeddedServer:
         if self._options.socket_path:
             self._open(f"unix:{self._options.socket_path}", None)
         self._grpc.start()
+        self._start_rest()
         if self._watch is not None:
             self._watch.start()
         logger.info("listening on %s", _join(self._options.host, self.port))
@@ -148,6 +164,8 @@ class EmbeddedServer:
         self._reloader.stop()
         ended = self._grpc.stop(self._options.grace_seconds)
         drained = ended.wait(deadline - time.monotonic())
+        if self._rest is not None:
+            drained = self._rest.stop(max(0.0, deadline - time.monotonic())) and drained
         # gRPC forgets a request that its client gave up, while its thread may still be in the model.
         drained = self._store.wait_until_unused(deadline - time.monotonic()) and drained
         return self._loader.stop(max(_CANCEL_SECONDS, deadline - time.monotonic())) and drained
@@ -161,11 +179,30 @@ class EmbeddedServer:
             "grpc.so_reuseport": 0,
             **self._options.channel_arguments,
         }
-        api = Api(self._store, self._reloader, as_content=self._options.as_content)
-        answers = handlers(api, self._store)
+        answers = handlers(self._api, self._store)
         if self._options.health:
             answers.append(health_handler(self._loader.is_serving))
         return grpc.server(executor, handlers=answers, options=list(options.items()))
+
+    def _start_rest(self) -> None:
+        options = self._options
+        if options.rest_port is None:
+            return
+        try:
+            self._rest = RestServer(
+                RestApi(self._api, options.max_request_bytes),
+                options.host,
+                options.rest_port,
+                threads=options.rest_threads,
+                timeout=options.rest_seconds,
+                max_bytes=options.max_request_bytes,
+                cors=options.rest_cors,
+            )
+        except OSError as error:
+            raise PortError(f"cannot listen on {_join(options.host, options.rest_port)}: {error}") from error
+        self._rest.start()
+        self.rest_port = self._rest.port
+        logger.info("REST on %s", _join(options.host, self.rest_port))
 
     def _open(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:

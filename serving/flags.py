@@ -28,6 +28,15 @@ def make_parser() -> argparse.ArgumentParser:
     add("--model_name", metavar="NAME", help="serve only this model of the folder, or the one model under this name")
     add("--host", default="127.0.0.1", help="address to listen on (127.0.0.1); there is no authentication")
     add("--port", type=_port, default=8500, help="gRPC port (8500); 0 picks a free one, which is logged")
+    add("--rest_api_port", type=_port, default=0, help="port of the REST API (0: none); always plain HTTP")
+    add("--rest_api_num_threads", type=_positive, default=32, metavar="N", help="REST requests at once (32)")
+    add(
+        "--rest_api_timeout_in_ms",
+        type=_positive,
+        default=30_000,
+        metavar="MS",
+        help="that a model gets for a REST request (30000)",
+    )
     add(
         "--file_system_poll_wait_seconds",
         type=_seconds,
@@ -79,6 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--enable_model_warmup", **{**switch, "default": True}, help="replay a version's warm-up records (true)")
     add("--num_request_iterations_for_warmup", type=_positive, default=1, metavar="N", help="for each record (1)")
+    add("--rest_api_enable_cors_support", **switch, help="let web pages of other origins ask")
     add("--enable_batching", **switch, help="merge requests that wait for the same signature into one run")
     add(
         "--batching_parameters_file",

@@ -108,15 +108,7 @@ class Servable:
         signature = self._signature(request.model_spec.signature_name or DEFAULT_SIGNATURE)
         inputs = signature.read_inputs(request.inputs)
         outputs = signature.choose_outputs(request.output_filter)
-        takes_images = self._checks_images and signature.inputs.get(image_inputs.ALIAS) == tf.string
-        if takes_images:
-            image_inputs.check_images(image_inputs.ALIAS, inputs[image_inputs.ALIAS], self._limits.images)
-        try:
-            arrays = self.run(signature, inputs, outputs, timeout)
-        except ServingError as error:
-            if takes_images and error.code is grpc.StatusCode.INVALID_ARGUMENT:
-                image_inputs.check_decodes(image_inputs.ALIAS, inputs[image_inputs.ALIAS])
-            raise
+        arrays = self._answer(signature, inputs, outputs, timeout)
         response = predict_pb2.PredictResponse()
         response.model_spec.name = self.name
         response.model_spec.signature_name = signature.name
@@ -124,6 +116,30 @@ class Servable:
         for alias, array in zip(outputs, arrays, strict=True):
             encode(array, response.outputs[alias], as_content=as_content)
         return response
+
+    def predict_arrays(
+        self, signature: Signature, inputs: Mapping[str, np.ndarray], timeout: float | None = None
+    ) -> list[np.ndarray]:
+        """Return the arrays of all outputs of `signature`, in the order of its aliases.
+
+        Raises:
+            ServingError: the inputs do not fit the model, or an operation failed.
+        """
+        return self._answer(signature, signature.complete(inputs), signature.outputs, timeout)
+
+    def _answer(
+        self, signature: Signature, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], timeout: float | None
+    ) -> list[np.ndarray]:
+        """Run a signature whose images, if it takes any, are checked."""
+        takes_images = self._checks_images and signature.inputs.get(image_inputs.ALIAS) == tf.string
+        if takes_images:
+            image_inputs.check_images(image_inputs.ALIAS, inputs[image_inputs.ALIAS], self._limits.images)
+        try:
+            return self.run(signature, inputs, outputs, timeout)
+        except ServingError as error:
+            if takes_images and error.code is grpc.StatusCode.INVALID_ARGUMENT:
+                image_inputs.check_decodes(image_inputs.ALIAS, inputs[image_inputs.ALIAS])
+            raise
 
     def run(
         self,

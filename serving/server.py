@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.model_config_file is not None and arguments.model_name:
         parser.error("--model_name goes with --model_base_path; a --model_config_file names its models itself")
+    if arguments.rest_api_port and arguments.rest_api_port == arguments.port:
+        parser.error(f"--rest_api_port and --port: expected two ports, got {arguments.port} twice")
     if arguments.batching_parameters_file is not None and not arguments.enable_batching:
         parser.error("--batching_parameters_file needs --enable_batching")
     if arguments.enable_per_model_batching_parameters and not arguments.enable_batching:
@@ -130,6 +132,10 @@ def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
         warm_up=arguments.enable_model_warmup,
         warm_up_rounds=arguments.num_request_iterations_for_warmup,
         batching=batching,
+        rest_port=arguments.rest_api_port or None,
+        rest_threads=arguments.rest_api_num_threads,
+        rest_seconds=arguments.rest_api_timeout_in_ms / 1e3,
+        rest_cors=arguments.rest_api_enable_cors_support,
         model_batching=arguments.enable_per_model_batching_parameters,
     )
 

@@ -63,6 +63,15 @@ class Signature:
                 raise exhausted(f"input {alias!r}: {error}") from error
         return arrays
 
+    def complete(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return `arrays` by alias with defaults filled in.
+
+        Raises:
+            ServingError: inputs are missing or unknown.
+        """
+        self._check_names(set(arrays))
+        return {alias: arrays[alias] if alias in arrays else self._defaults[alias] for alias in self._inputs}
+
     def _check_names(self, sent: set[str]) -> None:
         known = set(self._inputs)
         extra, missing = sent - known, known - sent - set(self._defaults)

@@ -103,6 +103,48 @@ def save_constant(folder: Path, value: float) -> Path:
     return folder
 
 
+def save_judge(folder: Path) -> Path:
+    """Write a TensorFlow 1 export over examples with a feature `x`; all signatures share their input."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        serialized = v1.placeholder(tf.string, [None], name="serialized")
+        parsed = v1.parse_example(serialized, {"x": tf.io.FixedLenFeature([], tf.float32)})
+        x = parsed["x"]
+        classes = tf.tile([["low", "high"]], [tf.size(x), 1])
+        scores = tf.stack([1.0 - x, x], -1)
+        other = v1.placeholder(tf.string, [None], name="other")
+        outputs = {
+            "serving_default": ({"inputs": serialized}, {"classes": classes, "scores": scores}),
+            "scores": ({"inputs": serialized}, {"scores": scores}),
+            "classes": ({"inputs": serialized}, {"classes": classes}),
+            "flat_scores": ({"inputs": serialized}, {"scores": x}),
+            "twice": ({"inputs": serialized}, {"outputs": 2.0 * x}),
+            "column": ({"inputs": serialized}, {"outputs": 3.0 * x[:, None]}),
+            "pair": ({"inputs": serialized}, {"outputs": scores}),
+            "whole": ({"inputs": serialized}, {"outputs": tf.cast(x, tf.int32)}),
+            "elsewhere": ({"inputs": other}, {"outputs": tf.cast(tf.strings.length(other), tf.float32)}),
+            "misnamed": ({"examples": serialized}, {"outputs": x}),
+        }
+        builder = v1.saved_model.Builder(str(folder))
+        info = v1.saved_model.build_tensor_info
+        signatures = {
+            name: v1.saved_model.build_signature_def(
+                {alias: info(tensor) for alias, tensor in given.items()},
+                {alias: info(tensor) for alias, tensor in made.items()},
+                "not looked at",
+            )
+            for name, (given, made) in outputs.items()
+        }
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory) -> Path:
+    return save_judge(tmp_path_factory.mktemp("judge") / "model")
+
+
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory) -> Path:
     return save_everything(tmp_path_factory.mktemp("everything") / "model")
@@ -124,10 +166,11 @@ def publish(export: Path, base_path: Path, version: int) -> Path:
 
 @dataclasses.dataclass
 class Stub:
-    """The three calls, on the official stubs."""
+    """The calls that most tests need, on the official stubs."""
 
     channel: grpc.Channel
     port: int
+    rest_port: int = 0
 
     def predict(
         self,
@@ -199,7 +242,7 @@ def serving(source: Path | Catalogue, name: str | None = None, **options: object
     assert server.start(threading.Event())
     try:
         with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield Stub(channel, server.port)
+            yield Stub(channel, server.port, server.rest_port)
     finally:
         assert server.stop()
 

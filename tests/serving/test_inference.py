@@ -23,48 +23,6 @@ Code = grpc.StatusCode
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
 
-def save_judge(folder):
-    """Write a TensorFlow 1 export over examples with a feature `x`; all signatures share their input."""
-    v1 = tf.compat.v1
-    with tf.Graph().as_default(), v1.Session() as session:
-        serialized = v1.placeholder(tf.string, [None], name="serialized")
-        parsed = v1.parse_example(serialized, {"x": tf.io.FixedLenFeature([], tf.float32)})
-        x = parsed["x"]
-        classes = tf.tile([["low", "high"]], [tf.size(x), 1])
-        scores = tf.stack([1.0 - x, x], -1)
-        other = v1.placeholder(tf.string, [None], name="other")
-        outputs = {
-            "serving_default": ({"inputs": serialized}, {"classes": classes, "scores": scores}),
-            "scores": ({"inputs": serialized}, {"scores": scores}),
-            "classes": ({"inputs": serialized}, {"classes": classes}),
-            "flat_scores": ({"inputs": serialized}, {"scores": x}),
-            "twice": ({"inputs": serialized}, {"outputs": 2.0 * x}),
-            "column": ({"inputs": serialized}, {"outputs": 3.0 * x[:, None]}),
-            "pair": ({"inputs": serialized}, {"outputs": scores}),
-            "whole": ({"inputs": serialized}, {"outputs": tf.cast(x, tf.int32)}),
-            "elsewhere": ({"inputs": other}, {"outputs": tf.cast(tf.strings.length(other), tf.float32)}),
-            "misnamed": ({"examples": serialized}, {"outputs": x}),
-        }
-        builder = v1.saved_model.Builder(str(folder))
-        info = v1.saved_model.build_tensor_info
-        signatures = {
-            name: v1.saved_model.build_signature_def(
-                {alias: info(tensor) for alias, tensor in given.items()},
-                {alias: info(tensor) for alias, tensor in made.items()},
-                "not looked at",
-            )
-            for name, (given, made) in outputs.items()
-        }
-        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
-        builder.save()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    return save_judge(tmp_path_factory.mktemp("judge") / "model")
-
-
 @pytest.fixture(scope="module")
 def stub(judge, tmp_path_factory, serve, published):
     base_path = tmp_path_factory.mktemp("models")
@@ -229,8 +187,8 @@ def write_warmup(folder, *logs):
             writer.write(log.SerializeToString())
 
 
-def test_all_kinds_of_warmup_records_are_replayed(tmp_path, caplog):
-    folder = save_judge(tmp_path / "model")
+def test_all_kinds_of_warmup_records_are_replayed(judge, published, tmp_path, caplog):
+    folder = published(judge, tmp_path, 1)
     multi = inference_pb2.MultiInferenceRequest(input=examples(0.5))
     multi.tasks.add(model_spec={"signature_name": "twice"}, method_name=REGRESS)
     logs = [
@@ -251,8 +209,8 @@ def test_all_kinds_of_warmup_records_are_replayed(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("field", ["classify_log", "regress_log", "multi_inference_log"])
-def test_a_failing_warmup_record_fails_the_load(tmp_path, field):
-    folder = save_judge(tmp_path / "model")
+def test_a_failing_warmup_record_fails_the_load(judge, published, tmp_path, field):
+    folder = published(judge, tmp_path, 1)
     log = prediction_log_pb2.PredictionLog()
     getattr(log, field).request.SetInParent()
     write_warmup(folder, log)

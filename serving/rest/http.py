@@ -1,0 +1,202 @@
+"""The HTTP server of the REST API.
+
+Always plain HTTP, as TensorFlow Serving's is; the answers are JSON, those of failed requests too.
+"""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import socket
+import threading
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from serving.errors import ServingError, exhausted, invalid
+from serving.rest.calls import RestApi
+from serving.rest.numbers import dumps
+
+# Time until a client that sends nothing, or only part of a request, loses its connection.
+_IDLE_SECONDS = 30.0
+_PREFIX = "/v1/"
+_Code = grpc.StatusCode
+_HTTP = {
+    _Code.INVALID_ARGUMENT: 400,
+    _Code.FAILED_PRECONDITION: 400,
+    _Code.OUT_OF_RANGE: 400,
+    _Code.UNAUTHENTICATED: 401,
+    _Code.PERMISSION_DENIED: 403,
+    _Code.NOT_FOUND: 404,
+    _Code.ALREADY_EXISTS: 409,
+    _Code.ABORTED: 409,
+    _Code.RESOURCE_EXHAUSTED: 429,
+    _Code.CANCELLED: 499,
+    _Code.UNIMPLEMENTED: 501,
+    _Code.UNAVAILABLE: 503,
+    _Code.DEADLINE_EXCEEDED: 504,
+}
+
+logger = logging.getLogger(__name__)
+
+
+class RestServer:
+    """Listens on a port of its own; every connection has a thread, `threads` requests are worked on at once."""
+
+    def __init__(self, api: RestApi, host: str, port: int, *, threads: int, timeout: float, max_bytes: int, cors: bool):
+        """Bind the port; `start` answers.
+
+        Args:
+            timeout: seconds that a model gets for a request.
+            max_bytes: of one request body.
+            cors: let pages of other origins ask.
+
+        Raises:
+            OSError: the port cannot be had.
+        """
+        handler = type("_Handler", (_Handler,), {"api": api, "seconds": timeout, "max_bytes": max_bytes, "cors": cors})
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = type("_Server", (_Server,), {"address_family": family})
+        self._server = server((host.strip("[]"), port), handler)
+        self._server.slots = threading.Semaphore(threads)
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="rest", daemon=True)
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Take no new connections, wait for the running requests; returns whether they ended in time."""
+        if self._thread.ident is not None:
+            self._server.shutdown()
+        self._server.server_close()
+        return self._server.wait_until_idle(timeout)
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    # A port that somebody else has must not be shared with him.
+    allow_reuse_port = False
+    slots: threading.Semaphore
+
+    def __init__(self, *arguments: Any):
+        self._changed = threading.Condition()
+        self._running = 0
+        super().__init__(*arguments)
+
+    def work(self, answer: Callable[[], tuple[int, Any]]) -> tuple[int, Any]:
+        """Call `answer` when it is its turn, counted as running."""
+        with self._changed:
+            self._running += 1
+        try:
+            with self.slots:
+                return answer()
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the running requests to end; returns whether they have."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._running, timeout)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what a connection ended with: a client that went away is not worth a traceback."""
+        logger.debug("connection of %s", client_address, exc_info=True)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    # Answers are one write; waiting for more to send would only delay them.
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    timeout = _IDLE_SECONDS
+    server: _Server
+    api: RestApi
+    seconds: float
+    max_bytes: int
+    cors: bool
+
+    def do_GET(self) -> None:
+        """Answer a status or metadata request."""
+        self._answer(lambda: self.api.get(self._path()))
+
+    def do_POST(self) -> None:
+        """Answer a prediction."""
+        try:
+            body = self._body()
+        except ServingError as error:
+            # What is left of the body would be read as the next request.
+            self.close_connection = True
+            self._send(_HTTP[error.code], {"error": error.message})
+            return
+        self._answer(lambda: self.api.post(self._path(), body, self.seconds))
+
+    def do_OPTIONS(self) -> None:
+        """Answer what a browser asks before it lets a page of another origin ask."""
+        if self.cors:
+            self._send(200, {})
+        else:
+            self._send(400, {"error": f"Malformed request: OPTIONS {self.path}"})
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Keep the log for what operators act on."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no HTTP request, or has a method that nobody has, as JSON too."""
+        self.close_connection = True
+        self._send(400 if code == 501 else code, {"error": f"Malformed request: {message or code}"})
+
+    def _path(self) -> str:
+        return urllib.parse.urlsplit(self.path).path
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding"):
+            raise ServingError(_Code.UNIMPLEMENTED, "Transfer-Encoding is not supported, send a Content-Length")
+        length = self.headers.get("Content-Length") or "0"
+        if not length.isascii() or not length.isdigit():
+            raise invalid(f"Content-Length: expected a number of bytes, got {length[:40]!r}")
+        if int(length) > self.max_bytes:
+            raise exhausted(f"the request has {length[:40]} bytes, allowed are {self.max_bytes}")
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise invalid(f"the body ended after {len(body)} of {length} bytes")
+        return body
+
+    def _answer(self, call: Callable[[], Any]) -> None:
+        if not self._path().startswith(_PREFIX):
+            self._send(404, {"error": "Not Found"})
+            return
+        self._send(*self.server.work(lambda: _status_of(call)))
+
+    def _send(self, status: int, value: Any) -> None:
+        data = dumps(value).encode("utf-8", "replace")
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        if self.cors:
+            self.send_header("Access-Control-Allow-Origin", "*")
+            self.send_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+            self.send_header("Access-Control-Allow-Headers", "Content-Type")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(data)
+        self.wfile.flush()
+
+
+def _status_of(call: Callable[[], Any]) -> tuple[int, Any]:
+    try:
+        return 200, call()
+    except ServingError as error:
+        return _HTTP.get(error.code, 500), {"error": error.message}
+    except Exception as error:
+        logger.exception("a request failed")
+        return 500, {"error": f"internal error: {type(error).__name__}"}
