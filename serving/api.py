@@ -23,6 +23,7 @@ from tensorflow_serving.apis import (
 
 from serving import inference
 from serving.errors import invalid
+from serving.metrics import Metrics
 from serving.reload import Reloader
 from serving.servable import Servable
 from serving.signature import DEFAULT_SIGNATURE, Signature
@@ -32,10 +33,11 @@ from serving.store import Store
 class Api:
     """Answers requests from the models in a `Store`."""
 
-    def __init__(self, store: Store, reloader: Reloader, *, as_content: bool = False):
+    def __init__(self, store: Store, reloader: Reloader, metrics: Metrics, *, as_content: bool = False):
         """Answer from `store`; `as_content` sends tensors as raw bytes instead of typed values."""
         self._store = store
         self._reloader = reloader
+        self._metrics = metrics
         self._as_content = as_content
 
     def predict(self, request: predict_pb2.PredictRequest, timeout: float | None = None) -> predict_pb2.PredictResponse:
@@ -107,10 +109,17 @@ class Api:
     def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest, timeout: float | None = None
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Serve other models: return when each of the new ones has an AVAILABLE version."""
+        """Serve other models: return when each of the new ones has an AVAILABLE version.
+
+        The answer tells by how much the counters that the request names grew meanwhile; unknown ones are left out.
+        """
+        before = {name: self._metrics.total(name) for name in request.metric_names}
         self._reloader.apply(request.config, timeout)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
+        for name, count in before.items():
+            if count is not None:
+                response.metric.add(name=name, int64_value_increase=self._metrics.total(name) - count)
         return response
 
     @contextlib.contextmanager

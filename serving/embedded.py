@@ -20,9 +20,10 @@ from serving.config import Catalogue
 from serving.health import health_handler
 from serving.image_inputs import ImageLimits
 from serving.loader import Loader, Retries
+from serving.metrics import CONTENT_TYPE, Metrics
 from serving.reload import ConfigFileWatch, Reloader
 from serving.rest.calls import RestApi
-from serving.rest.http import RestServer
+from serving.rest.http import RestOptions, RestServer
 from serving.servable import Limits
 from serving.service import handlers
 from serving.store import Store
@@ -63,9 +64,8 @@ class Options:
         batching: how requests are merged; None runs each alone.
         model_batching: versions say so themselves, in a file of their folder.
         rest_port: of the REST API, which is always plain; None for no REST, 0 picks a free one.
-        rest_threads: REST requests that are worked on at the same time.
-        rest_seconds: that a model gets for a REST request.
-        rest_cors: let web pages of other origins ask.
+        rest: how that port is run; its pages and limit of bytes follow from the rest here.
+        metrics_path: of the Prometheus page on the REST port; None for none.
         warm_up: replay the warm-up records of a version, `warm_up_rounds` times, before it is AVAILABLE.
     """
 
@@ -89,9 +89,8 @@ class Options:
     batching: Batching | None = None
     model_batching: bool = False
     rest_port: int | None = None
-    rest_threads: int = 32
-    rest_seconds: float = 30.0
-    rest_cors: bool = False
+    rest: RestOptions = dataclasses.field(default_factory=RestOptions)
+    metrics_path: str | None = None
     warm_up: bool = True
     warm_up_rounds: int = 1
 
@@ -125,7 +124,8 @@ class EmbeddedServer:
         self._watch: ConfigFileWatch | None = None
         if options.config_file is not None and options.config_poll_seconds:
             self._watch = ConfigFileWatch(options.config_file, options.config_poll_seconds, self._reloader)
-        self._api = Api(self._store, self._reloader, as_content=options.as_content)
+        self._metrics = Metrics(self._store.names)
+        self._api = Api(self._store, self._reloader, self._metrics, as_content=options.as_content)
         self._grpc = self._make_grpc()
         self._rest: RestServer | None = None
         self.port = self.rest_port = 0
@@ -179,7 +179,7 @@ class EmbeddedServer:
             "grpc.so_reuseport": 0,
             **self._options.channel_arguments,
         }
-        answers = handlers(self._api, self._store)
+        answers = handlers(self._api, self._store, self._metrics)
         if self._options.health:
             answers.append(health_handler(self._loader.is_serving))
         return grpc.server(executor, handlers=answers, options=list(options.items()))
@@ -188,15 +188,13 @@ class EmbeddedServer:
         options = self._options
         if options.rest_port is None:
             return
+        pages = {options.metrics_path: (CONTENT_TYPE, self._metrics.page)} if options.metrics_path else {}
         try:
             self._rest = RestServer(
-                RestApi(self._api, options.max_request_bytes),
+                RestApi(self._api, self._metrics, options.max_request_bytes),
                 options.host,
                 options.rest_port,
-                threads=options.rest_threads,
-                timeout=options.rest_seconds,
-                max_bytes=options.max_request_bytes,
-                cors=options.rest_cors,
+                dataclasses.replace(options.rest, max_bytes=options.max_request_bytes, pages=pages),
             )
         except OSError as error:
             raise PortError(f"cannot listen on {_join(options.host, options.rest_port)}: {error}") from error

@@ -88,6 +88,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--enable_model_warmup", **{**switch, "default": True}, help="replay a version's warm-up records (true)")
     add("--num_request_iterations_for_warmup", type=_positive, default=1, metavar="N", help="for each record (1)")
+    add(
+        "--monitoring_config_file",
+        type=Path,
+        metavar="FILE",
+        help="MonitoringConfig in protobuf text format: a Prometheus page on --rest_api_port",
+    )
     add("--rest_api_enable_cors_support", **switch, help="let web pages of other origins ask")
     add("--enable_batching", **switch, help="merge requests that wait for the same signature into one run")
     add(

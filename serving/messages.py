@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wr
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {"string": _Field.TYPE_STRING, "bool": _Field.TYPE_BOOL, "int64": _Field.TYPE_INT64}
-#: Fields of each message: name, type, and whether there may be many; a type with a capital is wrapped.
+#: Fields of each message: name, type, and whether there may be many; a type with a capital is a wrapped number.
 _MESSAGES = {
     "SSLConfig": [
         ("server_key", "string", False),
@@ -18,6 +18,8 @@ _MESSAGES = {
         ("custom_ca", "string", False),
         ("client_verify", "bool", False),
     ],
+    "PrometheusConfig": [("enable", "bool", False), ("path", "string", False)],
+    "MonitoringConfig": [("prometheus_config", ".tfthesis_serving.PrometheusConfig", False)],
     "BatchingParameters": [
         ("max_batch_size", "Int64Value", False),
         ("batch_timeout_micros", "Int64Value", False),
@@ -48,7 +50,8 @@ def _describe() -> descriptor_pb2.FileDescriptorProto:
             if kind in _SCALARS:
                 field.type = _SCALARS[kind]
             else:
-                field.type, field.type_name = _Field.TYPE_MESSAGE, f".google.protobuf.{kind}"
+                full_name = kind if kind.startswith(".") else f".google.protobuf.{kind}"
+                field.type, field.type_name = _Field.TYPE_MESSAGE, full_name
     return file
 
 
@@ -64,3 +67,4 @@ def _message(name: str) -> type:
 
 SSLConfig = _message("SSLConfig")
 BatchingParameters = _message("BatchingParameters")
+MonitoringConfig = _message("MonitoringConfig")

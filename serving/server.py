@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--model_name goes with --model_base_path; a --model_config_file names its models itself")
     if arguments.rest_api_port and arguments.rest_api_port == arguments.port:
         parser.error(f"--rest_api_port and --port: expected two ports, got {arguments.port} twice")
+    if arguments.monitoring_config_file is not None and not arguments.rest_api_port:
+        parser.error("--monitoring_config_file needs --rest_api_port, which has the page")
     if arguments.batching_parameters_file is not None and not arguments.enable_batching:
         parser.error("--batching_parameters_file needs --enable_batching")
     if arguments.enable_per_model_batching_parameters and not arguments.enable_batching:
@@ -102,6 +104,8 @@ def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
     from serving.embedded import Options
     from serving.image_inputs import ImageLimits
     from serving.loader import Retries
+    from serving.metrics import read_path
+    from serving.rest.http import RestOptions
     from serving.tls import read_credentials
 
     batching = None
@@ -133,9 +137,12 @@ def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
         warm_up_rounds=arguments.num_request_iterations_for_warmup,
         batching=batching,
         rest_port=arguments.rest_api_port or None,
-        rest_threads=arguments.rest_api_num_threads,
-        rest_seconds=arguments.rest_api_timeout_in_ms / 1e3,
-        rest_cors=arguments.rest_api_enable_cors_support,
+        rest=RestOptions(
+            arguments.rest_api_num_threads,
+            arguments.rest_api_timeout_in_ms / 1e3,
+            cors=arguments.rest_api_enable_cors_support,
+        ),
+        metrics_path=read_path(arguments.monitoring_config_file) if arguments.monitoring_config_file else None,
         model_batching=arguments.enable_per_model_batching_parameters,
     )
 

@@ -19,6 +19,7 @@ from tensorflow_serving.apis import (
 
 from serving.api import Api
 from serving.errors import ServingError
+from serving.metrics import Metrics
 from serving.store import Store
 
 # Trailing metadata of NOT_FOUND: the models there are, UTF-8, one a line. TensorFlow Serving has no call that
@@ -31,14 +32,25 @@ _LONG = 7 * 24 * 3600.0
 logger = logging.getLogger(__name__)
 
 
-def handlers(api: Api, store: Store) -> list[grpc.GenericRpcHandler]:
-    """Return the handlers to add to a gRPC server; other calls of the services are UNIMPLEMENTED."""
+def handlers(api: Api, store: Store, metrics: Metrics) -> list[grpc.GenericRpcHandler]:
+    """Return the handlers to add to a gRPC server; other calls of the services are UNIMPLEMENTED.
+
+    What runs a model is counted in `metrics`.
+    """
+
+    def metered(name: str, call: Callable) -> Callable:
+        def answer(request: Any, timeout: float | None) -> Any:
+            with metrics.measure(name, "GRPC", _model_of(request)):
+                return call(request, timeout)
+
+        return answer
+
     services = {
         "tensorflow.serving.PredictionService": {
-            "Predict": (api.predict, predict_pb2.PredictRequest),
-            "Classify": (api.classify, classification_pb2.ClassificationRequest),
-            "Regress": (api.regress, regression_pb2.RegressionRequest),
-            "MultiInference": (api.multi_inference, inference_pb2.MultiInferenceRequest),
+            "Predict": (metered("Predict", api.predict), predict_pb2.PredictRequest),
+            "Classify": (metered("Classify", api.classify), classification_pb2.ClassificationRequest),
+            "Regress": (metered("Regress", api.regress), regression_pb2.RegressionRequest),
+            "MultiInference": (metered("MultiInference", api.multi_inference), inference_pb2.MultiInferenceRequest),
             "GetModelMetadata": (api.get_model_metadata, get_model_metadata_pb2.GetModelMetadataRequest),
         },
         "tensorflow.serving.ModelService": {
@@ -77,6 +89,12 @@ def _answering(call: Callable, store: Store) -> Callable:
         context.abort(code, message)
 
     return answer
+
+
+def _model_of(request: Any) -> str:
+    if isinstance(request, inference_pb2.MultiInferenceRequest):
+        return request.tasks[0].model_spec.name if request.tasks else ""
+    return request.model_spec.name
 
 
 def _time_left(context: grpc.ServicerContext) -> float | None:

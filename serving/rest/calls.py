@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
 
 from serving.api import Api
 from serving.errors import invalid
+from serving.metrics import Metrics
 from serving.rest.numbers import Float, loads
 from serving.rest.tensors import decode_base64, from_array, to_array
 
@@ -33,9 +34,10 @@ _GET = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.ASCII)
 class RestApi:
     """Answers `GET` and `POST` with JSON values from an `Api`."""
 
-    def __init__(self, api: Api, max_bytes: int):
-        """Answer from `api`; `max_bytes` limits each tensor of a request."""
+    def __init__(self, api: Api, metrics: Metrics, max_bytes: int):
+        """Answer from `api`; `max_bytes` limits each tensor of a request. Predictions are counted in `metrics`."""
         self._api = api
+        self._metrics = metrics
         self._max_bytes = max_bytes
 
     def get(self, path: str) -> Any:
@@ -74,20 +76,24 @@ class RestApi:
         match = _POST.fullmatch(path)
         if match is None:
             raise invalid(f"Malformed request: POST {path}")
+        spec = _spec(match)
+        with self._metrics.measure(match["call"].capitalize(), "REST", spec.name):
+            return self._answer(match["call"], spec, body, timeout)
+
+    def _answer(self, call: str, spec: model_pb2.ModelSpec, body: bytes, timeout: float | None) -> Any:
         try:
             request = loads(body)
         except ValueError as error:
             raise invalid(f"JSON Parse error: {error}") from error
         if not isinstance(request, dict):
             raise invalid("JSON Parse error: expected an object")
-        spec = _spec(match)
         signature = request.get("signature_name", "")
         if not isinstance(signature, str):
             raise invalid("'signature_name': expected a string")
         spec.signature_name = signature
-        if match["call"] == "predict":
+        if call == "predict":
             return self._predict(spec, request, timeout)
-        return self._infer(match["call"], spec, request, timeout)
+        return self._infer(call, spec, request, timeout)
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> Any:
         request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])

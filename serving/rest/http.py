@@ -5,12 +5,13 @@ Always plain HTTP, as TensorFlow Serving's is; the answers are JSON, those of fa
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import logging
 import socket
 import threading
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -39,28 +40,45 @@ _HTTP = {
     _Code.DEADLINE_EXCEEDED: 504,
 }
 
+#: Content type of a page and a function that returns its text.
+Page = tuple[str, Callable[[], str]]
+
 logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class RestOptions:
+    """How the REST port is run.
+
+    Attributes:
+        threads: requests that are worked on at once; every connection has a thread.
+        seconds: that a model gets for a request.
+        max_bytes: of one request body.
+        cors: let web pages of other origins ask.
+        pages: other paths that GET answers.
+    """
+
+    threads: int = 32
+    seconds: float = 30.0
+    max_bytes: int = 128 * 1024 * 1024
+    cors: bool = False
+    pages: Mapping[str, Page] = dataclasses.field(default_factory=dict)
+
+
 class RestServer:
-    """Listens on a port of its own; every connection has a thread, `threads` requests are worked on at once."""
+    """Listens on a port of its own."""
 
-    def __init__(self, api: RestApi, host: str, port: int, *, threads: int, timeout: float, max_bytes: int, cors: bool):
-        """Bind the port; `start` answers.
-
-        Args:
-            timeout: seconds that a model gets for a request.
-            max_bytes: of one request body.
-            cors: let pages of other origins ask.
+    def __init__(self, api: RestApi, host: str, port: int, options: RestOptions):
+        """Bind the port, 0 for a free one; `start` answers.
 
         Raises:
             OSError: the port cannot be had.
         """
-        handler = type("_Handler", (_Handler,), {"api": api, "seconds": timeout, "max_bytes": max_bytes, "cors": cors})
+        handler = type("_Handler", (_Handler,), {"api": api, "options": options})
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         server = type("_Server", (_Server,), {"address_family": family})
         self._server = server((host.strip("[]"), port), handler)
-        self._server.slots = threading.Semaphore(threads)
+        self._server.slots = threading.Semaphore(options.threads)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="rest", daemon=True)
 
@@ -120,12 +138,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = _IDLE_SECONDS
     server: _Server
     api: RestApi
-    seconds: float
-    max_bytes: int
-    cors: bool
+    options: RestOptions
 
     def do_GET(self) -> None:
-        """Answer a status or metadata request."""
+        """Answer a status or metadata request, or a page."""
+        page = self.options.pages.get(self._path())
+        if page is not None:
+            self._write(200, page[0], page[1]())
+            return
         self._answer(lambda: self.api.get(self._path()))
 
     def do_POST(self) -> None:
@@ -137,11 +157,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self._send(_HTTP[error.code], {"error": error.message})
             return
-        self._answer(lambda: self.api.post(self._path(), body, self.seconds))
+        self._answer(lambda: self.api.post(self._path(), body, self.options.seconds))
 
     def do_OPTIONS(self) -> None:
         """Answer what a browser asks before it lets a page of another origin ask."""
-        if self.cors:
+        if self.options.cors:
             self._send(200, {})
         else:
             self._send(400, {"error": f"Malformed request: OPTIONS {self.path}"})
@@ -163,8 +183,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length") or "0"
         if not length.isascii() or not length.isdigit():
             raise invalid(f"Content-Length: expected a number of bytes, got {length[:40]!r}")
-        if int(length) > self.max_bytes:
-            raise exhausted(f"the request has {length[:40]} bytes, allowed are {self.max_bytes}")
+        if int(length) > self.options.max_bytes:
+            raise exhausted(f"the request has {length[:40]} bytes, allowed are {self.options.max_bytes}")
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise invalid(f"the body ended after {len(body)} of {length} bytes")
@@ -177,11 +197,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(*self.server.work(lambda: _status_of(call)))
 
     def _send(self, status: int, value: Any) -> None:
-        data = dumps(value).encode("utf-8", "replace")
+        self._write(status, "application/json", dumps(value))
+
+    def _write(self, status: int, content_type: str, text: str) -> None:
+        data = text.encode("utf-8", "replace")
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
-        if self.cors:
+        if self.options.cors:
             self.send_header("Access-Control-Allow-Origin", "*")
             self.send_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
             self.send_header("Access-Control-Allow-Headers", "Content-Type")

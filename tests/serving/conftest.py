@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -336,3 +337,10 @@ def stub_of() -> Iterator[Callable[[int], Stub]]:
     """Stub of a server on a port of this machine."""
     with contextlib.ExitStack() as stack:
         yield lambda port: Stub(stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}")), port)
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

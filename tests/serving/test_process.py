@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 @pytest.fixture
@@ -56,3 +60,36 @@ def test_sigterm_while_waiting_for_a_model_exits_0(start_process, eventually, tm
     server.process.send_signal(signal.SIGTERM)
     assert server.wait() == 0
     assert "listening" not in server.log
+
+
+def test_flags_of_tensorflow_model_server(constants, published, start_process, stub_of, free_port, tmp_path):
+    published(constants[1], tmp_path / "models" / "constant", 1)
+    files = {
+        "models.config": f'model_config_list {{ config {{ name: "constant" base_path: "{tmp_path}/models/constant" '
+        'model_platform: "tensorflow" version_labels { key: "best" value: 1 } } }',
+        "monitoring.config": 'prometheus_config { enable: true path: "/metrics" }',
+        "batching.config": "max_batch_size { value: 2 }",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    server = start_process(
+        *("--model_config_file", tmp_path / "models.config", "--allow_version_labels_for_unavailable_models=true"),
+        *("--rest_api_port", free_port, "--monitoring_config_file", tmp_path / "monitoring.config"),
+        *("--enable_batching", "--batching_parameters_file", tmp_path / "batching.config"),
+        *("--enable_grpc_healthcheck_service", "--grpc_socket_path", tmp_path / "socket"),
+    )
+    stub = stub_of(server.port())
+    assert stub.value("constant") == 1
+    health = health_pb2_grpc.HealthStub(stub.channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    with grpc.insecure_channel(f"unix:{tmp_path}/socket") as channel:
+        grpc.channel_ready_future(channel).result(20)
+    url = f"http://127.0.0.1:{free_port}"
+    labelled = f"{url}/v1/models/constant/labels/best:predict"
+    with urllib.request.urlopen(labelled, data=b'{"instances": [0, 0]}', timeout=20) as response:
+        assert json.loads(response.read()) == {"predictions": [1.0, 1.0]}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(labelled, data=b'{"instances": [0, 0, 0]}', timeout=20)
+    assert "larger than maximum input batch size 2" in json.loads(caught.value.read())["error"]
+    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as response:
+        assert 'model_name="constant",status="OK"} 2' in response.read().decode()

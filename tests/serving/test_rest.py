@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from serving.rest.http import RestOptions
 from serving.rest.numbers import Float, dumps
 
 
@@ -297,7 +298,7 @@ def test_connection_is_kept(server):
 
 def test_pages_of_other_origins_only_where_asked_for(constants, published, serve, server, tmp_path):
     published(constants[1], tmp_path / "constant", 1)
-    with serve(tmp_path, rest_port=0, rest_cors=True) as stub:
+    with serve(tmp_path, rest_port=0, rest=RestOptions(cors=True)) as stub:
         for port, header in ((server.rest_port, None), (stub.rest_port, "*")):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             connection.request("GET", "/v1/models/constant")
@@ -307,7 +308,7 @@ def test_pages_of_other_origins_only_where_asked_for(constants, published, serve
 
 def test_request_that_takes_too_long(everything, published, serve, tmp_path):
     published(everything, tmp_path / "models" / "everything", 1)
-    with serve(tmp_path / "models", rest_port=0, rest_seconds=0.3) as stub:
+    with serve(tmp_path / "models", rest_port=0, rest=RestOptions(seconds=0.3)) as stub:
         body = {"signature_name": "hold", "inputs": str(tmp_path / "never")}
         assert send(stub, "POST", "/v1/models/everything:predict", body)[0] == 504
         (tmp_path / "never").touch()
