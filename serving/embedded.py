@@ -66,7 +66,7 @@ class Options:
         rest_port: of the REST API, which is always plain; None for no REST, 0 picks a free one.
         rest: how that port is run; its pages and limit of bytes follow from the rest here.
         metrics_path: of the Prometheus page on the REST port; None for none.
-        warm_up: replay the warm-up records of a version, `warm_up_rounds` times, before it is AVAILABLE.
+        warm_up_rounds: how often the warm-up records of a version are replayed before it is AVAILABLE; 0 never.
     """
 
     host: str = "127.0.0.1"
@@ -91,7 +91,6 @@ class Options:
     rest_port: int | None = None
     rest: RestOptions = dataclasses.field(default_factory=RestOptions)
     metrics_path: str | None = None
-    warm_up: bool = True
     warm_up_rounds: int = 1
 
 
@@ -109,7 +108,7 @@ class EmbeddedServer:
         limits = Limits(
             options.max_request_bytes,
             options.images,
-            options.warm_up_rounds if options.warm_up else 0,
+            options.warm_up_rounds,
             options.batching,
             options.model_batching,
         )

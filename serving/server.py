@@ -133,8 +133,7 @@ def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
         config_file=arguments.model_config_file,
         config_poll_seconds=arguments.model_config_file_poll_wait_seconds,
         retries=Retries(arguments.max_num_load_retries, arguments.load_retry_interval_micros / 1e6),
-        warm_up=arguments.enable_model_warmup,
-        warm_up_rounds=arguments.num_request_iterations_for_warmup,
+        warm_up_rounds=arguments.num_request_iterations_for_warmup if arguments.enable_model_warmup else 0,
         batching=batching,
         rest_port=arguments.rest_api_port or None,
         rest=RestOptions(

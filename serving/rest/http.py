@@ -88,6 +88,7 @@ class RestServer:
 
     def stop(self, timeout: float) -> bool:
         """Take no new connections, wait for the running requests; returns whether they ended in time."""
+        self._server.is_stopping = True
         if self._thread.ident is not None:
             self._server.shutdown()
         self._server.server_close()
@@ -100,6 +101,7 @@ class _Server(http.server.ThreadingHTTPServer):
     # A port that somebody else has must not be shared with him.
     allow_reuse_port = False
     slots: threading.Semaphore
+    is_stopping = False
 
     def __init__(self, *arguments: Any):
         self._changed = threading.Condition()
@@ -193,6 +195,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, call: Callable[[], Any]) -> None:
         if not self._path().startswith(_PREFIX):
             self._send(404, {"error": "Not Found"})
+            return
+        if self.server.is_stopping:
+            self.close_connection = True
+            self._send(_HTTP[_Code.UNAVAILABLE], {"error": "the server is ending"})
             return
         self._send(*self.server.work(lambda: _status_of(call)))
 

@@ -221,3 +221,15 @@ def test_a_failing_warmup_record_fails_the_load(judge, published, tmp_path, fiel
 def test_float_values_survive_bit_for_bit(stub):
     value = np.float32(0.1)
     assert regress(stub, examples(value), "twice").result.regressions[0].value == np.float32(2) * value
+
+
+def test_number_of_warmup_rounds(judge, published, tmp_path, monkeypatch):
+    folder = published(judge, tmp_path, 1)
+    request = regression_pb2.RegressionRequest(model_spec={"signature_name": "twice"}, input=examples(0.5))
+    write_warmup(folder, prediction_log_pb2.PredictionLog(regress_log={"request": request}))
+    runs = []
+    run = Servable.run
+    monkeypatch.setattr(Servable, "run", lambda *arguments: runs.append(arguments) or run(*arguments))
+    for rounds in (0, 3):
+        Servable("judge", 1, folder, Limits(2**20, warm_up_rounds=rounds)).close()
+        assert len(runs) == rounds

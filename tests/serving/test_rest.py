@@ -7,6 +7,8 @@ import http.client
 import json
 import re
 import socket
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -320,6 +322,33 @@ def test_lists_deeper_than_a_tensor(server, depth):
     status, value, _ = send(server, "POST", "/v1/models/many:predict", body)
     assert status == 400
     assert "64 dimensions" in value["error"]
+
+
+def test_stopping_ends_what_runs_and_refuses_the_rest(everything, published, serve, tmp_path):
+    published(everything, tmp_path / "models" / "everything", 1)
+    go_on, results = tmp_path / "go on", []
+    body = {"signature_name": "hold", "inputs": str(go_on)}
+    with serve(tmp_path / "models", rest_port=0) as stub:
+        kept = http.client.HTTPConnection("127.0.0.1", stub.rest_port, timeout=20)
+        kept.request("GET", "/v1/models/everything")
+        kept.getresponse().read()
+
+        def ask():
+            results.append(send(stub, "POST", "/v1/models/everything:predict", body)[0])
+
+        def ask_late():
+            kept.request("GET", "/v1/models/everything")
+            results.append(kept.getresponse().status)
+            go_on.touch()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        time.sleep(0.3)
+        late = threading.Timer(0.7, ask_late)
+        late.start()
+    late.join()
+    asking.join()
+    assert results == [503, 200]
 
 
 def test_numbers_alone():
