@@ -1,0 +1,1 @@
+"""The life of an index: items that come and go, and versions of a searchable model made of them."""

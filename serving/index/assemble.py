@@ -1,0 +1,119 @@
+"""A new export out of an old one and other items: its encoders stay, what they search changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.checkpoint.graph_view import ObjectGraphView
+
+from serving.codec import decode
+from serving.warmup import read_requests
+from tfthesis.errors import UserError
+from tfthesis.export.manifest import read_manifest
+from tfthesis.export.saved_model import write_saved_model
+from tfthesis.method import Gallery, Served, Signature
+from tfthesis.retrieval.exact import ExactNeighbours
+from tfthesis.retrieval.measure import found_rows, recall
+from tfthesis.retrieval.neighbours import Neighbours, build_neighbours
+
+#: Neighbours returned by a served search, as in the exports of the methods.
+RESULTS = 20
+RECALL_AT = 10
+_PROBES = 256
+_LIMIT = 2**30
+_OTHER = {"image": "text", "text": "image"}
+
+
+def assemble(
+    export: Path,
+    galleries: Mapping[str, Gallery],
+    target: Path,
+    *,
+    kind: str,
+    min_recall: float,
+    metadata: Mapping[str, Any],
+    version: int,
+) -> Path:
+    """Write a version of a model that searches `galleries` with the encoders of `export`, and return its folder.
+
+    `search_by_text` answers with images and `search_by_image` with texts, where there are such items;
+    `encode_*` and `classify` are those of the export.
+
+    Args:
+        galleries: items by modality.
+        target: folder of the model's versions.
+        kind: "exact" or "scann".
+        min_recall: of the ten best, against the exact search, for a `scann` index.
+        metadata: JSON values for the manifest, besides those of the export.
+        version: its number.
+
+    Raises:
+        UserError: there is nothing to search, an index finds too little, or what `write_saved_model` raises.
+            Nothing is left behind.
+    """
+    loaded = tf.saved_model.load(str(export))
+    examples = _examples(export)
+    kept = [name for name in loaded.signatures if name.startswith("encode_") or name == "classify"]
+    served = {name: _signature(loaded.signatures[name], examples[name]) for name in kept}
+    index = {name: build_neighbours(gallery, kind, name=name) for name, gallery in galleries.items()}
+    figures = {name: _check_recall(name, index[name], gallery, min_recall) for name, gallery in galleries.items()}
+    for modality, neighbours in index.items():
+        encoder = f"encode_{_OTHER[modality]}"
+        if encoder in served:
+            served[f"search_by_{_OTHER[modality]}"] = _search(served[encoder], neighbours, modality)
+    if not any(name.startswith("search_") for name in served):
+        wanted = [f"encode_{_OTHER[name]}" for name in galleries]
+        raise UserError(f"{export}: nothing can search these items, it has none of {wanted}")
+    own = {name: {**neighbours.describe(), **figures[name]} for name, neighbours in index.items()}
+    functions = [loaded.signatures[name] for name in kept]
+    return write_saved_model(
+        Served(served, [*_resources(loaded, functions), *index.values()]),
+        target,
+        metadata={**read_manifest(export)["metadata"], **metadata, "index": own},
+        version=version,
+        stock_only=all(neighbours.kind == "exact" for neighbours in index.values()),
+    )
+
+
+def _signature(function: Any, example: Mapping[str, np.ndarray]) -> Signature:
+    _, specs = function.structured_input_signature
+    return Signature(lambda **inputs: function(**inputs), specs, example, "as in the export it was made from")
+
+
+def _search(encoder: Signature, neighbours: Neighbours, modality: str) -> Signature:
+    def search(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return neighbours.search(encoder.function(**inputs)["embedding"], RESULTS)
+
+    return Signature(search, encoder.inputs, encoder.example, f"nearest {modality}s")
+
+
+def _examples(export: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Return a valid request for each signature: those that the export is warmed up with."""
+    return {
+        request.model_spec.signature_name: {name: decode(proto, _LIMIT) for name, proto in request.inputs.items()}
+        for request in read_requests(export)
+    }
+
+
+def _resources(loaded: Any, functions: Sequence[Any]) -> list[Any]:
+    """Return the variables and tables that `functions` use; the old items are not among them."""
+    used = {id(tensor) for function in functions for tensor in function.captured_inputs}
+    nodes = ObjectGraphView(loaded).breadth_first_traversal()[0]
+    handles = ("handle", "resource_handle")
+    return [node for node in nodes if any(id(getattr(node, name, None)) in used for name in handles)]
+
+
+def _check_recall(name: str, index: Neighbours, gallery: Gallery, bound: float) -> dict[str, float]:
+    if index.kind == "exact":
+        return {}
+    vectors = np.asarray(gallery.vectors, np.float32)
+    queries = vectors[np.random.default_rng(0).permutation(len(vectors))[:_PROBES]]
+    wanted = min(RECALL_AT, len(vectors))
+    found = recall(found_rows(index, queries, wanted), found_rows(ExactNeighbours(gallery), queries, wanted))
+    if found < bound:
+        raise UserError(f"{name}: recall@{wanted} is {found:.3f}, below --min-recall {bound}; nothing was published")
+    return {"probed_recall": round(found, 4)}

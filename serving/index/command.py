@@ -1,0 +1,197 @@
+"""The command line of `python -m serving.index`.
+
+Exit codes: 0 done, 1 it could not be done, 2 wrong arguments. Whatever is not 0, items and versions are as before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfthesis.errors import UserError
+
+OK, FAILED = 0, 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.index", description="Make and change what an exported model searches."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    build = _add(commands, "build", "make an index of items, and its first version")
+    build.add_argument("--export", type=Path, required=True, metavar="DIR", help="version folder of an export")
+    build.add_argument("--items", type=Path, required=True, metavar="PATH", help="folder of images, or a .jsonl file")
+    build.add_argument("--name", required=True, help="of the model to serve")
+    build.add_argument("--models", type=Path, default=Path("saved_models"), metavar="DIR", help="(saved_models)")
+    build.add_argument("--kind", choices=("exact", "scann"), default="exact", help="of search (exact)")
+    build.add_argument("--min-recall", type=float, default=0.9, metavar="R", help="of scann at ten (.9)")
+    build.add_argument("--dry-run", action="store_true", help="say what it will take, and do nothing")
+    _add_wait(build)
+    add = _add(commands, "add", "add items, in place of those with the same ids, and publish a version")
+    add.add_argument("--items", type=Path, required=True, metavar="PATH", help="folder of images, or a .jsonl file")
+    add.add_argument("--later", action="store_true", help="leave the version to a rebuild")
+    _add_wait(add)
+    remove = _add(commands, "remove", "remove items, and publish a version")
+    remove.add_argument("--id", action="append", required=True, metavar="ID", help="may be repeated")
+    remove.add_argument("--later", action="store_true", help="leave the version to a rebuild")
+    _add_wait(remove)
+    rebuild = _add(commands, "rebuild", "publish a version if items changed since the last one")
+    rebuild.add_argument("--every", type=float, metavar="SECONDS", help="go on until it is told to end")
+    _add_wait(rebuild)
+    _add(commands, "verify", "check items, export and versions")
+    rollback = _add(commands, "rollback", "hide the highest version, so that servers return to the one before")
+    rollback.add_argument("--to", type=int, metavar="VERSION", help="hide all above this one")
+    _add_wait(rollback)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command says."""
+    # TensorFlow's log repeats what arrives here as exceptions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    arguments = make_parser().parse_args(argv)
+    try:
+        _COMMANDS[arguments.command](arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    return OK
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from serving.index.encode import encode_items
+    from serving.index.item_store import ItemStore
+    from serving.index.items import read_items
+    from serving.index.published import export_digest
+    from tfthesis.export.manifest import verify_export
+    from tfthesis.export.publish import check_model_name, versions
+
+    check_model_name(arguments.name)
+    target = (arguments.models / arguments.name).resolve()
+    if versions(target):
+        raise UserError(f"{target} has versions already; choose another --name")
+    manifest = verify_export(arguments.export)
+    items = read_items(arguments.items)
+    dimension = _dimension(arguments.export, manifest)
+    print(
+        f"{len(items)} items of {dimension} numbers: {len(items) * dimension * 4 / 2**20:.1f} MiB of vectors; a server "
+        "holds twice that while a version replaces another, and the encoders twice too"
+    )
+    if arguments.dry_run:
+        return
+    meta = {
+        "export": str(arguments.export.resolve()),
+        "export_digest": export_digest(arguments.export),
+        "dimension": dimension,
+        "target": str(target),
+        "kind": arguments.kind,
+        "min_recall": arguments.min_recall,
+    }
+    # Encoded before anything is made, so that a bad image leaves nothing behind.
+    encoded = [item for batch in encode_items(arguments.export, items) for item in batch]
+    with ItemStore.create(arguments.index, meta) as store, store.writing():
+        store.upsert(encoded)
+        _publish(store, arguments)
+
+
+def _change(arguments: argparse.Namespace) -> None:
+    from serving.index.encode import encode_items
+    from serving.index.item_store import ItemStore
+    from serving.index.items import read_items
+    from serving.index.published import check_export
+
+    with ItemStore(arguments.index) as store, store.writing():
+        if arguments.command == "remove":
+            print(f"removed {store.remove(arguments.id)} items, {store.count()} are left")
+        else:
+            batches = encode_items(check_export(store), read_items(arguments.items))
+            print(f"stored {store.upsert([item for batch in batches for item in batch])} items of {store.count()}")
+        if not arguments.later:
+            _publish(store, arguments)
+
+
+def _rebuild(arguments: argparse.Namespace) -> None:
+    from serving.index.item_store import ItemStore
+    from serving.index.published import is_behind
+
+    stop = threading.Event()
+    if arguments.every is not None:
+        if arguments.every <= 0:
+            raise UserError(f"--every: expected more than 0 seconds, got {arguments.every:g}")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+    while True:
+        with ItemStore(arguments.index) as store, store.writing():
+            if is_behind(store):
+                _publish(store, arguments)
+            elif arguments.every is None:
+                print("no item changed since the last version")
+        if arguments.every is None or stop.wait(arguments.every):
+            return
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    from serving.index.item_store import ItemStore
+    from serving.index.published import verify
+
+    with ItemStore(arguments.index) as store:
+        print("\n".join(verify(store)))
+
+
+def _rollback(arguments: argparse.Namespace) -> None:
+    from serving.index.item_store import ItemStore
+    from serving.index.published import take_back, wait_until_served
+
+    with ItemStore(arguments.index) as store, store.writing():
+        target = Path(store.meta["target"])
+        version = take_back(target, arguments.to)
+        print(f"the highest version is {version} now; the items stay, and the next version gets a new number")
+        if arguments.wait:
+            wait_until_served(arguments.wait, target.name, version, arguments.wait_seconds, print)
+
+
+def _publish(store, arguments: argparse.Namespace) -> None:
+    from serving.index.published import rebuild, wait_until_served
+
+    folder = rebuild(store)
+    print(f"published {folder} with {store.count()} items")
+    if arguments.wait:
+        wait_until_served(arguments.wait, folder.parent.name, int(folder.name), arguments.wait_seconds, print)
+
+
+def _dimension(export: Path, manifest: dict) -> int:
+    widths = {
+        signature["outputs"]["embedding"]["shape"][-1]
+        for name, signature in manifest["signatures"].items()
+        if name in ("encode_image", "encode_text")
+    }
+    if len(widths) != 1 or None in widths:
+        raise UserError(f"{export}: expected encode_image or encode_text with embeddings of one width, got {widths}")
+    return widths.pop()
+
+
+def _add(commands, name: str, help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+    parser.add_argument("--index", type=Path, required=True, metavar="DIR", help="folder of the index")
+    return parser
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", metavar="HOST:PORT", help="end when this server answers with the version")
+    parser.add_argument("--wait-seconds", type=float, default=120.0, metavar="S", help="at most (120)")
+
+
+_COMMANDS = {
+    "build": _build,
+    "add": _change,
+    "remove": _change,
+    "rebuild": _rebuild,
+    "verify": _verify,
+    "rollback": _rollback,
+}
