@@ -85,7 +85,9 @@ class Batching:
         return self.max_batch_size if self.max_execution_batch_size is None else self.max_execution_batch_size
 
     def padded(self, rows: int) -> int:
-        """Return the rows that a run of `rows` requested ones has."""
+        """Return the rows that a run of `rows` requested ones has; an empty one has none that could be copied."""
+        if not rows:
+            return 0
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
 

@@ -147,6 +147,11 @@ def test_batches_are_filled_with_the_first_row_of_the_last_request(eventually):
     assert signature.runs[1][:, 0].tolist() == [1, 2, 3, 4, 3, 3]
 
 
+def test_empty_requests_stay_empty():
+    batcher = Batcher(Doubler(), Batching(max_batch_size=8, allowed_batch_sizes=(2, 8)))
+    assert batcher.run({"x": rows()}, ("y",))[0].shape == (0, 2)
+
+
 def test_inner_shapes_are_filled_up_with_the_first_element(eventually):
     batcher, signature, _ = held(eventually, pad_variable_length_inputs=True)
     futures = [later(batcher, np.float32([[1, 5]]))]
