@@ -1,7 +1,7 @@
 """Clients of a model server, in a process of their own: `python -m benchmarks.load ADDRESS FILE ...`.
 
-They send ready-made bytes over one channel and print JSON: `[seconds after the begin, seconds it took, status]`
-of each question.
+They send ready-made bytes over one channel and print JSON: `[time of the question, seconds until the answer, status]`
+of each; the time is in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import grpc
 
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 
-#: Begin, duration and status of a question.
+#: Time, duration and status of a question.
 Answer = tuple[float, float, str]
 
 
@@ -37,7 +37,7 @@ def closed_loop(address: str, request: bytes, clients: int, seconds: float) -> l
 
         def received(answer: grpc.Future, start: float) -> None:
             now = time.perf_counter()
-            answers.append((start - begin, now - start, answer.code().name))
+            answers.append((time.time() - (now - start), now - start, answer.code().name))
             if now - begin < seconds:
                 send()
             else:
@@ -60,7 +60,8 @@ def open_loop(address: str, request: bytes, rate: float, seconds: float) -> list
         begin = time.perf_counter()
 
         def received(answer: grpc.Future, start: float) -> None:
-            answers.append((start - begin, time.perf_counter() - start, answer.code().name))
+            taken = time.perf_counter() - start
+            answers.append((time.time() - taken, taken, answer.code().name))
             done.release()
 
         for number in range(count):

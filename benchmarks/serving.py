@@ -5,8 +5,8 @@
 Two models: a perceptron (300-2048-512-512-512, one row a question) and a search among 100,000 vectors. Each is
 served by `python -m serving.server --enable_batching`, with the same flags for every number of clients, which
 ask from a process of their own with ready-made bytes. In the same run: the same SavedModel as a callable of a
-Session in this process, for one and for eight threads. Then 200 questions a second, from a second before to a
-second after a new version of the perceptron appears, and again when it is taken back.
+Session in this process, for one and for eight threads. Then 200 questions a second: those from a second before
+a new version of the perceptron appears to a second after it is served, and the same when it is taken back.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from benchmarks import load
 from benchmarks.kept import add_json_option, keep
+from serving.client import Client
 from serving.codec import encode
 from tfthesis.export.session import open_session
 
@@ -101,7 +102,8 @@ def ask(address: str, request: Path, clients: int, seconds: float) -> np.ndarray
     failed = {status for _, _, status in answers} - {"OK"}
     if failed:
         raise SystemExit(f"questions failed: {failed}")
-    return np.array([taken for begin, taken, _ in answers if begin > WARM_UP_SECONDS])
+    first = min(time for time, _, _ in answers)
+    return np.array([taken for time, taken, _ in answers if time > first + WARM_UP_SECONDS])
 
 
 def repeat(function: Callable[[], object], threads: int, seconds: float) -> tuple[np.ndarray, float]:
@@ -165,22 +167,34 @@ def swap(folder: Path) -> list[Row]:
     write_perceptron(folder / "next", seed=1)
     request, rows = folder / "perceptron.request", []
     with served(folder) as (address, process):
-        for name, source, target in (
-            ("new version", "next", "perceptron/2"),
-            ("version taken back", "perceptron/2", "perceptron/.taken-back"),
+        for name, version, source, target in (
+            ("new version", 2, "next", "perceptron/2"),
+            ("version taken back", 1, "perceptron/2", "perceptron/.taken-back"),
         ):
-            asking = load.start(address, request, "--rate", RATE, "--seconds", 4)
+            asking = load.start(address, request, "--rate", RATE, "--seconds", 6)
             # Until they have started, and a second before the change.
-            time.sleep(2.0)
+            time.sleep(3.0)
+            changed = time.time()
             os.rename(folder / source, folder / target)
-            answers = load.answers_of(asking)
+            _wait_until_served(address, version)
+            end = time.time() + 1.0
+            answers = [answer for answer in load.answers_of(asking) if changed - 1.0 < answer[0] < end]
             times = np.array([taken for _, taken, _ in answers])
             failures = sum(status != "OK" for _, _, status in answers)
-            row = row_of(f"{RATE} a second, {name}", times, len(answers) / 4)
+            row = row_of(f"{RATE} a second, {name}", times, len(answers) / (end - changed + 1.0))
             row |= {"max_ms": round(times.max() * 1e3, 4), "failures": failures, "peak_mib": _peak_mib(process)}
             print(f"  longest {row['max_ms']:.1f} ms, {failures} failures, peak memory {row['peak_mib']} MiB")
             rows.append(row)
     return rows
+
+
+def _wait_until_served(address: str, version: int) -> None:
+    host, _, port = address.rpartition(":")
+    with Client(host, int(port), model="perceptron") as client:
+        states = {}
+        while states.get(version) != "AVAILABLE":
+            time.sleep(0.02)
+            states = {entry.version: entry.state for entry in client.status()}
 
 
 def _peak_mib(process: int) -> int:
