@@ -222,8 +222,10 @@ def test_commands_of_the_readme_exist():
         module, options = words[2], [word.split("=")[0] for word in words[3:] if word.startswith("--")]
         if module == "pip":
             continue
+        # What follows a module without dashes is its command, which has options of its own.
+        command = [word for word in words[3:4] if not word.startswith("-")]
         done = subprocess.run(
-            [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", module, *command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, f"{module}: {done.stderr}"
         for option in options:
