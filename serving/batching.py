@@ -222,7 +222,7 @@ class Batcher:
                 self._waiting.remove(task)
                 message = "the deadline passed while the request waited for others to be run"
                 raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
-        # Somebody took it in the last moment: its run ends by the deadline too, or it leads one.
+        # Somebody took it: its run may last as long as the most patient request in it, or this task leads one.
         task.is_called.wait()
 
     def _fill(self, leader: _Task) -> None:

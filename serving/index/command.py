@@ -1,6 +1,7 @@
 """The command line of `python -m serving.index`.
 
-Exit codes: 0 done, 1 it could not be done, 2 wrong arguments. Whatever is not 0, items and versions are as before.
+Exit codes: 0 done, 1 it could not be done, 2 wrong arguments. Items are changed before a version is published: where
+only the version fails, or the server that is waited for, the changed items stay and `rebuild` publishes them.
 """
 
 from __future__ import annotations
