@@ -41,6 +41,7 @@ setup(
         "scipy",
         "tensorboard",
         "tqdm",
+        "waitress",
     ],
     extras_require={
         "gpu": [f"tensorflow[and-cuda]=={TENSORFLOW}"],

@@ -22,6 +22,7 @@ from serving.image_inputs import ImageLimits
 from serving.loader import Loader, Retries
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.reload import ConfigFileWatch, Reloader
+from serving.rest.app import Request, Response
 from serving.rest.calls import RestApi
 from serving.rest.http import RestOptions, RestServer
 from serving.servable import Limits
@@ -64,7 +65,7 @@ class Options:
         batching: how requests are merged; None runs each alone.
         model_batching: versions say so themselves, in a file of their folder.
         rest_port: of the REST API, which is always plain; None for no REST, 0 picks a free one.
-        rest: how that port is run; its pages and limit of bytes follow from the rest here.
+        rest: how that port is run; its limit of bytes follows from the rest here, and the metrics are one more page.
         metrics_path: of the Prometheus page on the REST port; None for none.
         warm_up_rounds: how often the warm-up records of a version are replayed before it is AVAILABLE; 0 never.
     """
@@ -187,19 +188,24 @@ class EmbeddedServer:
         options = self._options
         if options.rest_port is None:
             return
-        pages = {options.metrics_path: (CONTENT_TYPE, self._metrics.page)} if options.metrics_path else {}
+        pages = {options.metrics_path: self._metrics_page} if options.metrics_path else {}
         try:
             self._rest = RestServer(
                 RestApi(self._api, self._metrics, options.max_request_bytes),
                 options.host,
                 options.rest_port,
-                dataclasses.replace(options.rest, max_bytes=options.max_request_bytes, pages=pages),
+                dataclasses.replace(
+                    options.rest, max_bytes=options.max_request_bytes, pages={**options.rest.pages, **pages}
+                ),
             )
         except OSError as error:
             raise PortError(f"cannot listen on {_join(options.host, options.rest_port)}: {error}") from error
         self._rest.start()
         self.rest_port = self._rest.port
         logger.info("REST on %s", _join(options.host, self.rest_port))
+
+    def _metrics_page(self, request: Request) -> Response:
+        return Response(200, CONTENT_TYPE, self._metrics.page().encode())
 
     def _open(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:

@@ -110,7 +110,7 @@ def _add_transport_flags(add: Callable) -> None:
         type=_positive,
         default=30_000,
         metavar="MS",
-        help="that a model gets for a REST request (30000)",
+        help="from the arrival of a REST request to its answer (30000)",
     )
     add("--rest_api_enable_cors_support", **_SWITCH, help="let web pages of other origins ask")
     add(

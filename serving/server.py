@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.enable_per_model_batching_parameters and not arguments.enable_batching:
         parser.error("--enable_per_model_batching_parameters needs --enable_batching")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    # It warns of every request that waits for a thread, which is what a busy server does.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     stop = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:

@@ -1,49 +1,35 @@
-"""The HTTP server of the REST API.
+"""The HTTP server of the REST port: Waitress, which reads requests whole before one of its threads works on them.
 
-Always plain HTTP, as TensorFlow Serving's is; the answers are JSON, those of failed requests too.
+Always plain HTTP, as TensorFlow Serving's is. A slow client costs a connection but no thread, and a body of more
+than half a MiB waits in a temporary file.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import http.server
-import logging
 import socket
 import threading
-import urllib.parse
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import Mapping
 
-import grpc
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.server import TcpWSGIServer
+from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import RequestEntityTooLarge
 
-from serving.errors import ServingError, exhausted, invalid
+from serving.rest.app import ARRIVED, Page, RestApp, error_response, status_line
 from serving.rest.calls import RestApi
-from serving.rest.numbers import dumps
 
-# Time until a client that sends nothing, or only part of a request, loses its connection.
-_IDLE_SECONDS = 30.0
-_PREFIX = "/v1/"
-_Code = grpc.StatusCode
-_HTTP = {
-    _Code.INVALID_ARGUMENT: 400,
-    _Code.FAILED_PRECONDITION: 400,
-    _Code.OUT_OF_RANGE: 400,
-    _Code.UNAUTHENTICATED: 401,
-    _Code.PERMISSION_DENIED: 403,
-    _Code.NOT_FOUND: 404,
-    _Code.ALREADY_EXISTS: 409,
-    _Code.ABORTED: 409,
-    _Code.RESOURCE_EXHAUSTED: 429,
-    _Code.CANCELLED: 499,
-    _Code.UNIMPLEMENTED: 501,
-    _Code.UNAVAILABLE: 503,
-    _Code.DEADLINE_EXCEEDED: 504,
-}
-
-#: Content type of a page and a function that returns its text.
-Page = tuple[str, Callable[[], str]]
-
-logger = logging.getLogger(__name__)
+# Time until a client that sends nothing loses its connection.
+_IDLE_SECONDS = 30
+# Time that a client may take for one request, so that one which sends a byte now and then does not stay for ever.
+_RECEIVE_SECONDS = 600.0
+_LOOP_SECONDS = 1.0
+# While it drains, the loop has to notice soon that a thread has ended.
+_DRAIN_SECONDS = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +37,18 @@ class RestOptions:
     """How the REST port is run.
 
     Attributes:
-        threads: requests that are worked on at once; every connection has a thread.
-        seconds: that a model gets for a request.
+        threads: requests that are worked on at once.
+        seconds: from the arrival of a request to its answer, the wait for a thread included.
         max_bytes: of one request body.
+        connections: that are open at once; further ones wait to be accepted.
         cors: let web pages of other origins ask.
-        pages: other paths that GET answers.
+        pages: what other paths than the API's answer; one that ends in a slash answers all below it.
     """
 
     threads: int = 32
     seconds: float = 30.0
     max_bytes: int = 128 * 1024 * 1024
+    connections: int = 500
     cors: bool = False
     pages: Mapping[str, Page] = dataclasses.field(default_factory=dict)
 
@@ -74,158 +62,155 @@ class RestServer:
         Raises:
             OSError: the port cannot be had.
         """
-        handler = type("_Handler", (_Handler,), {"api": api, "options": options})
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        server = type("_Server", (_Server,), {"address_family": family})
-        self._server = server((host.strip("[]"), port), handler)
-        self._server.slots = threading.Semaphore(options.threads)
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="rest", daemon=True)
+        self._app = RestApp(api, options.pages, seconds=options.seconds, cors=options.cors)
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        adjustments = Adjustments(
+            threads=options.threads,
+            connection_limit=options.connections,
+            # Waitress refuses what has as many bytes as its limit.
+            max_request_body_size=options.max_bytes + 1,
+            channel_timeout=_IDLE_SECONDS,
+            cleanup_interval=_IDLE_SECONDS // 3,
+            asyncore_use_poll=True,
+            ident=None,
+            # Nothing here looks at them.
+            clear_untrusted_proxy_headers=False,
+        )
+        self._server = _Server(self._app, adj=adjustments, sockinfo=(family, kind, protocol, address))
+        self.port = int(self._server.effective_port)
+        self._deadline: float | None = None
+        self._drained = False
+        self._thread = threading.Thread(target=self._run, name="rest", daemon=True)
 
     def start(self) -> None:
         """Answer from now on."""
         self._thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """Take no new connections, wait for the running requests; returns whether they ended in time."""
-        self._server.is_stopping = True
-        if self._thread.ident is not None:
-            self._server.shutdown()
-        self._server.server_close()
-        return self._server.wait_until_idle(timeout)
+        """Take no new connections, and end when the requests that have come are answered, or after `timeout` seconds.
+
+        Those that come on connections which are still open meanwhile are refused. Returns whether all that had come
+        were answered.
+        """
+        self._app.is_stopping = True
+        self._deadline = time.monotonic() + timeout
+        if self._thread.ident is None:
+            self._server.close()
+            return True
+        self._server.pull_trigger()
+        self._thread.join(timeout + _LOOP_SECONDS)
+        return self._drained
+
+    def _run(self) -> None:
+        # Waitress is not safe to be closed from another thread, so the end is part of this one's loop too.
+        while self._deadline is None:
+            self._poll(_LOOP_SECONDS)
+        wasyncore.dispatcher.close(self._server)
+        while self._server.is_busy() and time.monotonic() < self._deadline:
+            self._poll(_DRAIN_SECONDS)
+        self._drained = not self._server.is_busy()
+        self._server.task_dispatcher.shutdown(timeout=_LOOP_SECONDS)
+        wasyncore.close_all(self._server._map)
+
+    def _poll(self, seconds: float) -> None:
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._server._map, count=1)
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    # A port that somebody else has must not be shared with him.
-    allow_reuse_port = False
-    slots: threading.Semaphore
-    is_stopping = False
+class _Nothing:
+    """A buffer that keeps nothing."""
 
-    def __init__(self, *arguments: Any):
-        self._changed = threading.Condition()
-        self._running = 0
-        super().__init__(*arguments)
+    def append(self, data: bytes) -> None:
+        pass
 
-    def work(self, answer: Callable[[], tuple[int, Any]]) -> tuple[int, Any]:
-        """Call `answer` when it is its turn, counted as running."""
-        with self._changed:
-            self._running += 1
+    def close(self) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return 0
+
+
+class _Parser(HTTPRequestParser):
+    """One request as it comes in; `begun` and `arrived` tell when its first and last byte came."""
+
+    def __init__(self, adjustments: Adjustments):
+        super().__init__(adjustments)
+        self.begun = self.arrived = time.monotonic()
+
+    def received(self, data: bytes) -> int:
+        count = super().received(data)
+        if isinstance(self.error, RequestEntityTooLarge):
+            self._discard()
+        self.arrived = time.monotonic()
+        return count
+
+    def _discard(self) -> None:
+        """Read what is left of a body that is too large without keeping it.
+
+        A client that is still sending would not see the answer; only one that asked before it sends gets it at once.
+        """
+        self.body_rcv.buf = _Nothing()
+        if not self.expect_continue:
+            self.completed = self.body_rcv.completed or self.body_rcv.error is not None
+        self.expect_continue = False
+
+    def parse_header(self, header_plus: bytes) -> None:
+        # A URL or a number that the standard library cannot read would end the connection without an answer.
         try:
-            with self.slots:
-                return answer()
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
-
-    def wait_until_idle(self, timeout: float) -> bool:
-        """Wait at most `timeout` seconds for the running requests to end; returns whether they have."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._running, timeout)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what a connection ended with: a client that went away is not worth a traceback."""
-        logger.debug("connection of %s", client_address, exc_info=True)
+            super().parse_header(header_plus)
+        except ValueError as error:
+            raise ParsingError(str(error)) from error
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Task(WSGITask):
+    """A request that is worked on in a thread."""
+
+    def get_environment(self) -> dict:
+        return {**super().get_environment(), ARRIVED: self.request.arrived}
+
+    def execute(self) -> None:
+        if self.channel.server.application.is_stopping:
+            self.set_close_on_finish()
+        super().execute()
+
+
+class _ErrorTask(ErrorTask):
+    """What is no request, or too large, answered as JSON; the connection ends, since what follows cannot be told."""
+
+    def execute(self) -> None:
+        status, message = self.request.error.code, str(self.request.error.body)
+        if status == 400:
+            message = f"Malformed request: {message}"
+        elif status == 413:
+            # RESOURCE_EXHAUSTED, as over gRPC.
+            limit = self.channel.adj.max_request_body_size - 1
+            sent = self.request.content_length or f"more than {limit}"
+            status, message = 429, f"the request has {sent} bytes, allowed are {limit}"
+        response = error_response(status, message)
+        self.status = status_line(status)
+        self.response_headers.append(("Content-Type", response.content_type))
+        self.set_close_on_finish()
+        self.content_length = len(response.body)
+        self.write(response.body)
+
+
+class _Channel(HTTPChannel):
     """One connection."""
 
-    protocol_version = "HTTP/1.1"
-    # Answers are one write; waiting for more to send would only delay them.
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    timeout = _IDLE_SECONDS
-    server: _Server
-    api: RestApi
-    options: RestOptions
-
-    def do_GET(self) -> None:
-        """Answer a status or metadata request, or a page."""
-        page = self.options.pages.get(self._path())
-        if page is not None:
-            self._write(200, page[0], page[1]())
-            return
-        self._answer(lambda: self.api.get(self._path()))
-
-    def do_POST(self) -> None:
-        """Answer a prediction."""
-        try:
-            body = self._body()
-        except ServingError as error:
-            # What is left of the body would be read as the next request.
-            self.close_connection = True
-            self._send(_HTTP[error.code], {"error": error.message})
-            return
-        self._answer(lambda: self.api.post(self._path(), body, self.options.seconds))
-
-    def do_OPTIONS(self) -> None:
-        """Answer what a browser asks before it lets a page of another origin ask."""
-        if self.options.cors:
-            self._send(200, {})
-        else:
-            self._send(400, {"error": f"Malformed request: OPTIONS {self.path}"})
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Keep the log for what operators act on."""
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no HTTP request, or has a method that nobody has, as JSON too."""
-        self.close_connection = True
-        self._send(400 if code == 501 else code, {"error": f"Malformed request: {message or code}"})
-
-    def _path(self) -> str:
-        return urllib.parse.urlsplit(self.path).path
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding"):
-            raise ServingError(_Code.UNIMPLEMENTED, "Transfer-Encoding is not supported, send a Content-Length")
-        length = self.headers.get("Content-Length") or "0"
-        if not length.isascii() or not length.isdigit():
-            raise invalid(f"Content-Length: expected a number of bytes, got {length[:40]!r}")
-        if int(length) > self.options.max_bytes:
-            raise exhausted(f"the request has {length[:40]} bytes, allowed are {self.options.max_bytes}")
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
-            raise invalid(f"the body ended after {len(body)} of {length} bytes")
-        return body
-
-    def _answer(self, call: Callable[[], Any]) -> None:
-        if not self._path().startswith(_PREFIX):
-            self._send(404, {"error": "Not Found"})
-            return
-        if self.server.is_stopping:
-            self.close_connection = True
-            self._send(_HTTP[_Code.UNAVAILABLE], {"error": "the server is ending"})
-            return
-        self._send(*self.server.work(lambda: _status_of(call)))
-
-    def _send(self, status: int, value: Any) -> None:
-        self._write(status, "application/json", dumps(value))
-
-    def _write(self, status: int, content_type: str, text: str) -> None:
-        data = text.encode("utf-8", "replace")
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(data)))
-        if self.options.cors:
-            self.send_header("Access-Control-Allow-Origin", "*")
-            self.send_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
-            self.send_header("Access-Control-Allow-Headers", "Content-Type")
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(data)
-        self.wfile.flush()
+    task_class = _Task
+    error_task_class = _ErrorTask
+    parser_class = _Parser
 
 
-def _status_of(call: Callable[[], Any]) -> tuple[int, Any]:
-    try:
-        return 200, call()
-    except ServingError as error:
-        return _HTTP.get(error.code, 500), {"error": error.message}
-    except Exception as error:
-        logger.exception("a request failed")
-        return 500, {"error": f"internal error: {type(error).__name__}"}
+class _Server(TcpWSGIServer):
+    channel_class = _Channel
+
+    def is_busy(self) -> bool:
+        """Return whether a request that has come whole is not answered down to its last byte."""
+        return any(channel.requests or channel.total_outbufs_len for channel in self.active_channels.values())
+
+    def maintenance(self, now: float) -> None:
+        super().maintenance(now)
+        late = time.monotonic() - _RECEIVE_SECONDS
+        for channel in self.active_channels.values():
+            if channel.request is not None and channel.request.begun < late:
+                channel.will_close = True

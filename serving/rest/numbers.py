@@ -34,12 +34,16 @@ def loads(data: bytes) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is not UTF-8, not JSON, names a key twice, or is nested too deep for the parser.
+        ValueError: it is not UTF-8, not JSON, names a key twice, is nested too deep for the parser, or a string in
+            it has half of a surrogate pair.
     """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_object)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    if b"\\ud" in data.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _float_text(value: float) -> str:

@@ -89,7 +89,7 @@ def _flatten(alias: str, value: Any, shape: list[int], depth: int, dtype: tf.DTy
 def _scalar(alias: str, value: Any, dtype: tf.DType) -> Any:
     if dtype == tf.string:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
+            return value.encode()
         if isinstance(value, Mapping) and set(value) == {"b64"}:
             return decode_base64(value["b64"])
     elif dtype == tf.bool:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import re
 import socket
 import threading
 import time
+import urllib.request
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.rest.http import RestOptions
+from serving.errors import ServingError
+from serving.rest.app import Response
+from serving.rest.http import RestOptions, RestServer
 from serving.rest.numbers import Float, dumps
 
 
@@ -57,12 +62,19 @@ class Many(tf.Module):
 
 
 @pytest.fixture(scope="module")
-def server(constants, judge, published, serve, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("rest")
+def many(tmp_path_factory):
+    """Folder of a SavedModel with a signature for each kind of tensor."""
+    folder = tmp_path_factory.mktemp("many")
     module = Many()
     names = ("floats", "ints", "truths", "halves", "to_halves", "strings", "add", "total")
-    tf.saved_model.save(module, str(folder / "many"), signatures={name: getattr(module, name) for name in names})
-    published(folder / "many", folder / "models" / "many", 5)
+    tf.saved_model.save(module, str(folder), signatures={name: getattr(module, name) for name in names})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(constants, judge, many, published, serve, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rest")
+    published(many, folder / "models" / "many", 5)
     published(constants[1], folder / "models" / "constant", 1)
     published(constants[2], folder / "models" / "a constant", 2)
     published(judge, folder / "models" / "judge", 1)
@@ -161,6 +173,8 @@ def test_booleans(server):
         ("to_halves", {"inputs": [1.0]}, 400, "JSON has no float16"),
         ("nothing", {"inputs": [1.0]}, 400, "No signature was found with the name: nothing"),
         (3, {"inputs": [1.0]}, 400, "'signature_name': expected a string"),
+        ("\ud800", {"inputs": [1.0]}, 400, "surrogates not allowed"),
+        ("strings", {"inputs": ["\udfff"]}, 400, "surrogates not allowed"),
     ],
 )
 def test_bad_predictions(server, signature, body, status, message):
@@ -255,6 +269,7 @@ def test_classify_and_regress(server):
         ({"examples": [{"x": None}]}, "one type"),
         ({"examples": [{"x": 2**70}]}, "one type"),
         ({"examples": [{"x": 1.0}], "context": 3}, "'context'"),
+        ({"examples": [{"\ud800": 1.0}]}, "surrogates not allowed"),
     ],
 )
 def test_bad_examples(server, examples, message):
@@ -263,18 +278,21 @@ def test_bad_examples(server, examples, message):
     assert message in value["error"]
 
 
-def test_body_above_the_limit_is_not_read(server):
-    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=20) as connection:
-        connection.sendall(b"POST /v1/models/many:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n")
-        answer = connection.makefile("rb").read()
-    assert answer.startswith(b"HTTP/1.1 429")
-    assert b"100001 bytes, allowed are 100000" in answer
+def test_body_above_the_limit(server):
+    head = b"POST /v1/models/many:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
+    asked = exchange(server.rest_port, head % 100_001 + b"Expect: 100-continue\r\n\r\n")
+    sent = exchange(server.rest_port, head % 5_000_000 + b"\r\n" + b" " * 5_000_000)
+    for answer, size in ((asked, 100_001), (sent, 5_000_000)):
+        assert answer.startswith(b"HTTP/1.1 429")
+        assert b"%d bytes, allowed are 100000" % size in answer
+    assert send(server, "POST", "/v1/models/many:predict", b" " * 100_000)[0] == 400
 
 
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        (b"Transfer-Encoding: chunked\r\n", b"501"),
+        (b"Transfer-Encoding: gzip\r\n", b"501"),
+        (b"Content-Length: " + b"9" * 5000 + b"\r\n", b"400"),
         (b"Content-Length: many\r\n", b"400"),
         (b"Content-Length: -1\r\n", b"400"),
         (b"", b"400"),
@@ -288,14 +306,156 @@ def test_bodies_of_unknown_length(server, headers, status):
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 " + status)
 
 
-def test_connection_is_kept(server):
+def test_connection_is_kept_after_answers_and_refusals(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
-    for _ in range(3):
-        connection.request("GET", "/v1/models/many")
+    for path, status in (("/v1/models/many", 200), ("/v1/models/nobody", 404), ("/", 404), ("/v1/models/many", 200)):
+        connection.request("GET", path)
         response = connection.getresponse()
         response.read()
+        assert response.status == status
         assert not response.will_close
     connection.close()
+
+
+def exchange(port, data):
+    """Return all that a server sends for the bytes `data`, the last of which has to end the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(data)
+        return connection.makefile("rb").read()
+
+
+POST = b"POST /v1/models/many:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"DELETE"])
+def test_body_of_a_request_that_needs_none_is_not_the_next_request(server, method):
+    inner = b"GET /v1/models/nobody HTTP/1.1\r\nHost: x\r\n\r\n"
+    length = f"Content-Length: {len(inner)}\r\n\r\n".encode()
+    after = b"GET /v1/models/many HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answers = exchange(server.rest_port, method + b" /v1/models/many HTTP/1.1\r\nHost: x\r\n" + length + inner + after)
+    assert answers.count(b"HTTP/1.1 ") == 2
+    assert b"nobody" not in answers
+    assert b"AVAILABLE" in answers
+
+
+def test_chunked_bodies(server):
+    body = b'{"signature_name": "floats", "instances": [1.0, 2.5]}'
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:7], body[7:])) + b"0\r\n\r\n"
+    head = (
+        b"POST /v1/models/many:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    assert b"[1.0, 2.5]" in exchange(server.rest_port, head + chunks)
+    endless = b"%x\r\n" % 200_000 + b" " * 200_000 + b"\r\n0\r\n\r\n"
+    assert exchange(server.rest_port, head + endless).startswith(b"HTTP/1.1 429")
+
+
+@pytest.mark.parametrize("line", [b"GET http://[ HTTP/1.1", b"nonsense", b"GET / HTTP/9.x", b"\xff\xfe"])
+def test_what_is_no_request_is_answered(server, line):
+    answer = exchange(server.rest_port, line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split()[1] in (b"400", b"404")
+    assert list(json.loads(body)) == ["error"]
+
+
+def test_no_body_for_head(server):
+    answer = exchange(server.rest_port, b"HEAD /v1/models/many HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_slow_clients_hold_no_thread(constants, published, serve, tmp_path):
+    published(constants[1], tmp_path / "constant", 1)
+    with serve(tmp_path, rest_port=0, rest=RestOptions(threads=1)) as stub, contextlib.ExitStack() as stack:
+        for _ in range(5):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", stub.rest_port), timeout=20))
+            slow.sendall(b"POST /v1/models/constant:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 21\r\n\r\n{")
+        assert send(stub, "POST", "/v1/models/constant:predict", {"instances": [0.0]})[0] == 200
+        slow.sendall(b'"instances": [0.0] }')
+        assert slow.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_connections_are_bounded(constants, published, serve, tmp_path):
+    published(constants[1], tmp_path / "constant", 1)
+    with serve(tmp_path, rest_port=0, rest=RestOptions(connections=6)) as stub:
+        idle = [socket.create_connection(("127.0.0.1", stub.rest_port), timeout=20) for _ in range(10)]
+        connection = http.client.HTTPConnection("127.0.0.1", stub.rest_port, timeout=1.5)
+        connection.request("GET", "/v1/models/constant")
+        with pytest.raises(TimeoutError):
+            connection.getresponse()
+        for other in idle:
+            other.close()
+        assert send(stub, "GET", "/v1/models/constant")[0] == 200
+
+
+class Slow:
+    """Stands for the API: the first call takes half a second, and all note how long they may take."""
+
+    def __init__(self):
+        self.seconds = []
+
+    def post(self, path, body, seconds):
+        self.seconds.append(seconds)
+        if len(self.seconds) == 1:
+            time.sleep(0.5)
+        return {}
+
+
+def test_deadline_covers_the_wait_for_a_thread():
+    for allowed, last in ((20.0, 200), (0.3, 504)):
+        api = Slow()
+        server = RestServer(api, "127.0.0.1", 0, RestOptions(threads=1, seconds=allowed))
+        server.start()
+        first = threading.Thread(target=exchange, args=(server.port, POST))
+        first.start()
+        while not api.seconds:
+            time.sleep(0.01)
+        assert exchange(server.port, POST).startswith(b"HTTP/1.1 %d" % last)
+        first.join()
+        assert server.stop(20)
+        # The second waited for most of the first one's half second, and is not started when its time is over.
+        assert all(seconds < allowed for seconds in api.seconds)
+        assert len(api.seconds) == (2 if last == 200 else 1)
+        assert last == 504 or api.seconds[1] < allowed - 0.2
+
+
+def test_pages_by_path_and_by_its_beginning(constants, published, serve, tmp_path):
+    published(constants[1], tmp_path / "constant", 1)
+
+    def echo(request):
+        return Response(200, "text/plain", f"{request.method} {request.path} {request.query}".encode() + request.body)
+
+    def refuse(request):
+        raise ServingError(grpc.StatusCode.NOT_FOUND, "no such picture")
+
+    pages = {"/echo/": echo, "/echo/no/": refuse, "/one": echo, "/broken": lambda request: 1 / 0}
+    with serve(tmp_path, rest_port=0, rest=RestOptions(pages=pages)) as stub:
+        base = f"http://127.0.0.1:{stub.rest_port}"
+        assert urllib.request.urlopen(base + "/echo/a%2Fb?q=1", data=b" body").read() == b"POST /echo/a%2Fb q=1 body"
+        assert urllib.request.urlopen(base + "/one").read() == b"GET /one "
+        assert send(stub, "GET", "/echo/no/way")[:2] == (404, {"error": "no such picture"})
+        assert send(stub, "GET", "/one/more")[0] == 404
+        assert send(stub, "GET", "/broken")[:2] == (500, {"error": "internal error: ZeroDivisionError"})
+
+
+def test_answers_are_sent_whole_before_the_end(many, serve, published, tmp_path):
+    published(many, tmp_path / "many", 1)
+    values = list(range(400_000))
+    data = json.dumps({"signature_name": "ints", "inputs": values}).encode()
+    head = b"POST /v1/models/many:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data)
+    with socket.socket() as connection:
+        # So little that most of the answer waits in the server until somebody reads it.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with serve(tmp_path, rest_port=0) as stub:
+            connection.connect(("127.0.0.1", stub.rest_port))
+            connection.settimeout(20)
+            connection.sendall(head + data)
+            beginning = connection.recv(100)
+            rest = []
+            reader = threading.Timer(0.5, lambda: rest.append(connection.makefile("rb").read()))
+            reader.start()
+        reader.join()
+    answer = json.loads((beginning + rest[0]).partition(b"\r\n\r\n")[2])
+    assert answer["outputs"] == values
 
 
 def test_pages_of_other_origins_only_where_asked_for(constants, published, serve, server, tmp_path):
@@ -338,7 +498,8 @@ def test_stopping_ends_what_runs_and_refuses_the_rest(everything, published, ser
 
         def ask_late():
             kept.request("GET", "/v1/models/everything")
-            results.append(kept.getresponse().status)
+            answer = kept.getresponse()
+            results.append((answer.status, answer.will_close))
             go_on.touch()
 
         asking = threading.Thread(target=ask)
@@ -348,7 +509,7 @@ def test_stopping_ends_what_runs_and_refuses_the_rest(everything, published, ser
         late.start()
     late.join()
     asking.join()
-    assert results == [503, 200]
+    assert results == [(503, True), 200]
 
 
 def test_numbers_alone():
