@@ -197,6 +197,9 @@ class Batcher:
                 self._call_next()
         if isinstance(task.result, ServingError):
             raise task.result
+        left = task.time_left()
+        if left is not None and left < 0:
+            raise _late("the deadline passed while the request was run with others")
         return task.result
 
     def _kind(self, inputs: Arrays, outputs: Sequence[str], rows: int) -> tuple:
@@ -208,22 +211,23 @@ class Batcher:
 
     def _enqueue(self, task: _Task) -> None:
         room = self._batching.max_enqueued_batches * self._batching.max_batch_size
-        if sum(waiting.rows for waiting in self._waiting) + task.rows > room:
+        # Empty requests take a place too, or there could be any number of them.
+        if sum(max(1, waiting.rows) for waiting in self._waiting) + max(1, task.rows) > room:
             raise ServingError(grpc.StatusCode.UNAVAILABLE, _FULL)
         self._waiting.append(task)
         self._came.notify_all()
 
     def _await(self, task: _Task) -> None:
-        """Wait until the task was run by another thread, or it is this thread's turn."""
+        """Wait until the task was run by another thread, it is this thread's turn, or the deadline has passed.
+
+        A run that another thread has taken it into may last as long as the most patient request in it.
+        """
         if task.is_called.wait(task.time_left()):
             return
         with self._lock:
             if task in self._waiting:
                 self._waiting.remove(task)
-                message = "the deadline passed while the request waited for others to be run"
-                raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
-        # Somebody took it: its run may last as long as the most patient request in it, or this task leads one.
-        task.is_called.wait()
+                raise _late("the deadline passed while the request waited for others to be run")
 
     def _fill(self, leader: _Task) -> None:
         """Take waiting tasks of the leader's kind into its batch, for as long as it may wait for them."""
@@ -278,7 +282,7 @@ class Batcher:
         try:
             left = task.time_left()
             if left is not None and left <= 0:
-                raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request was run")
+                raise _late("the deadline passed before the request was run")
             rows = self._batching.padded(task.rows)
             inputs = _fill_up(task.inputs, task.inputs, rows) if rows > task.rows else task.inputs
             arrays = self._signature.run(inputs, task.outputs, left)
@@ -345,11 +349,16 @@ def _pad(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         if array.shape == shape:
             padded.append(array)
             continue
-        fill = array.flat[0] if array.size else np.zeros((), array.dtype)[()]
+        nothing = b"" if array.dtype == object else np.zeros((), array.dtype)[()]
+        fill = array.flat[0] if array.size else nothing
         full = np.full(shape, fill, array.dtype)
         full[tuple(slice(0, side) for side in array.shape)] = array
         padded.append(full)
     return padded
+
+
+def _late(message: str) -> ServingError:
+    return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
 
 
 def _unfit(message: str) -> ServingError:

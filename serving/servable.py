@@ -42,8 +42,8 @@ class Limits:
         images: limits of encoded images.
         warm_up_rounds: how often the warm-up records of a version are replayed.
         batching: how requests are merged; None runs each alone.
-        model_batching: a version whose folder has a file of batching parameters is batched as that says, and
-            one without is not.
+        model_batching: a version whose folder has a file of batching parameters is batched as that says, with the
+            threads of `batching`, and one without is not.
     """
 
     tensor_bytes: int
@@ -227,7 +227,9 @@ def _batching(path: Path, limits: Limits) -> Batching | None:
     if not file.is_file():
         return None
     try:
-        return read_batching(file)
+        # The threads are the server's, whatever the model says.
+        threads = (limits.batching or Batching()).threads
+        return dataclasses.replace(read_batching(file), threads=threads)
     except UserError as error:
         raise invalid(str(error)) from error
 

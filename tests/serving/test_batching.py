@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import threading
+import time
+import weakref
 
 import grpc
 import numpy as np
@@ -150,6 +153,52 @@ def test_batches_are_filled_with_the_first_row_of_the_last_request(eventually):
 def test_empty_requests_stay_empty():
     batcher = Batcher(Doubler(), Batching(max_batch_size=8, allowed_batch_sizes=(2, 8)))
     assert batcher.run({"x": rows()}, ("y",))[0].shape == (0, 2)
+
+
+def test_empty_requests_take_a_place_in_the_queue(eventually):
+    batcher, signature, _ = held(eventually, max_batch_size=2, max_enqueued_batches=1)
+    accepted = []
+    for count in (1, 2):
+        accepted.append(later(batcher, rows()))
+        waiting(batcher, eventually, count)
+    fails(later(batcher, rows()), Code.UNAVAILABLE, "full")
+    signature.open.set()
+    assert [future.result(20)[0].shape for future in accepted] == [(0, 2), (0, 2)]
+
+
+def test_merged_request_does_not_wait_beyond_its_deadline(eventually):
+    batcher, signature, first = held(eventually)
+    leader = later(batcher, rows(1), timeout=20.0)
+    waiting(batcher, eventually, 1)
+    hurried = later(batcher, rows(2), timeout=1.0)
+    waiting(batcher, eventually, 2)
+    # The first run ends, and the second, of both, is held.
+    batcher._signature = again = Doubler()
+    again.open.clear()
+    signature.open.set()
+    first.result(20)
+    eventually(lambda: again.runs)
+    fails(hurried, Code.DEADLINE_EXCEEDED, "run with others")
+    again.open.set()
+    assert leader.result(20)[0][0, 0] == 2
+    assert [run[:, 0].tolist() for run in again.runs] == [[1, 2]]
+
+
+def test_leader_whose_own_deadline_passed_says_so(eventually):
+    batcher, signature, first = held(eventually)
+    leader = later(batcher, rows(1), timeout=0.5)
+    waiting(batcher, eventually, 1)
+    other = later(batcher, rows(2), timeout=20.0)
+    waiting(batcher, eventually, 2)
+    batcher._signature = again = Doubler()
+    again.open.clear()
+    signature.open.set()
+    first.result(20)
+    eventually(lambda: again.runs)
+    time.sleep(0.6)
+    again.open.set()
+    fails(leader, Code.DEADLINE_EXCEEDED, "run with others")
+    assert other.result(20)[0][0, 0] == 4
 
 
 def test_inner_shapes_are_filled_up_with_the_first_element(eventually):
@@ -309,8 +358,10 @@ def test_parameters_in_the_folder_of_a_version(constants, published, tmp_path):
     alone = Servable("constant", 1, folder, limits)
     assert alone.run(alone.signatures["serving_default"], zero, ("y",))[0] == 1
     alone.close()
-    (folder / "batching_params.pbtxt").write_text("max_batch_size { value: 1 }")
+    (folder / "batching_params.pbtxt").write_text("max_batch_size { value: 1 } num_batch_threads { value: 7 }")
+    limits = Limits(2**20, batching=Batching(threads=3, max_batch_size=50), model_batching=True)
     batched = Servable("constant", 1, folder, limits)
+    assert batched._batchers["serving_default"]._batching == Batching(threads=3, max_batch_size=1)
     with pytest.raises(ServingError, match="Task size 2"):
         batched.run(batched.signatures["serving_default"], {"x": np.zeros(2, np.float32)}, ("y",))
     batched.close()
@@ -327,6 +378,39 @@ def test_parameters_need_the_switch(tmp_path, capsys):
             main(["--model_base_path", str(tmp_path), *flag])
         assert caught.value.code == 2
         assert "needs --enable_batching" in capsys.readouterr().err
+
+
+def test_empty_strings_are_filled_up_with_strings(eventually):
+    class Lengths(Doubler):
+        def run(self, inputs, outputs, timeout=None):
+            self.runs.append(inputs["x"])
+            assert self.open.wait(20)
+            return [np.vectorize(len, otypes=[int])(inputs["x"])]
+
+    signature = Lengths()
+    batcher = Batcher(signature, Batching(threads=1, pad_variable_length_inputs=True))
+    signature.open.clear()
+    first = later(batcher, np.array([[b"held"]], object))
+    eventually(lambda: signature.runs)
+    futures = [later(batcher, np.empty((1, 0), object))]
+    waiting(batcher, eventually, 1)
+    futures.append(later(batcher, np.array([[b"ab"]], object)))
+    waiting(batcher, eventually, 2)
+    signature.open.set()
+    assert [future.result(20)[0].tolist() for future in (first, *futures)] == [[[4]], [[0]], [[2]]]
+    assert len(signature.runs) == 2
+
+
+def test_nothing_of_a_replaced_version_is_kept(constants, eventually, published, serve, tmp_path):
+    published(constants[1], tmp_path / "constant", 1)
+    with serve(tmp_path, batching=Batching(), poll_seconds=0.05) as stub:
+        stub.predict("constant", {"x": np.zeros(1, np.float32)})
+        (servable,) = (thing for thing in gc.get_objects() if type(thing) is Servable and thing.signatures)
+        kept = [weakref.ref(thing) for thing in (servable, servable._session, *servable._batchers.values())]
+        del servable
+        published(constants[2], tmp_path / "constant", 2)
+        eventually(lambda: stub.predict("constant", {"x": np.zeros(1, np.float32)}).model_spec.version.value == 2)
+        eventually(lambda: gc.collect() >= 0 and all(reference() is None for reference in kept))
 
 
 def test_strings_are_padded_and_merged(tmp_path):
