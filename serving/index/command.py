@@ -13,8 +13,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfthesis.errors import UserError
+
+if TYPE_CHECKING:
+    from serving.index.item_store import ItemStore
 
 OK, FAILED = 0, 1
 
@@ -43,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     remove.add_argument("--later", action="store_true", help="leave the version to a rebuild")
     _add_wait(remove)
     rebuild = _add(commands, "rebuild", "publish a version if items changed since the last one")
+    rebuild.add_argument("--force", action="store_true", help="also if none did, as after a rollback")
     rebuild.add_argument("--every", type=float, metavar="SECONDS", help="go on until it is told to end")
     _add_wait(rebuild)
     _add(commands, "verify", "check items, export and versions")
@@ -67,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _build(arguments: argparse.Namespace) -> None:
     from serving.index.encode import encode_items
-    from serving.index.item_store import ItemStore
+    from serving.index.item_store import FILE, ItemStore, changing
     from serving.index.items import read_items
-    from serving.index.published import export_digest
+    from serving.index.published import export_digest, memory
     from tfthesis.export.manifest import verify_export
     from tfthesis.export.publish import check_model_name, versions
 
@@ -80,10 +85,7 @@ def _build(arguments: argparse.Namespace) -> None:
     manifest = verify_export(arguments.export)
     items = read_items(arguments.items)
     dimension = _dimension(arguments.export, manifest)
-    print(
-        f"{len(items)} items of {dimension} numbers: {len(items) * dimension * 4 / 2**20:.1f} MiB of vectors; a server "
-        "holds twice that while a version replaces another, and the encoders twice too"
-    )
+    print(memory(len(items), dimension, arguments.export))
     if arguments.dry_run:
         return
     meta = {
@@ -94,31 +96,43 @@ def _build(arguments: argparse.Namespace) -> None:
         "kind": arguments.kind,
         "min_recall": arguments.min_recall,
     }
-    # Encoded before anything is made, so that a bad image leaves nothing behind.
-    encoded = [item for batch in encode_items(arguments.export, items) for item in batch]
-    with ItemStore.create(arguments.index, meta) as store, store.writing():
-        store.upsert(encoded)
-        _publish(store, arguments)
+    with changing(arguments.index, make=True):
+        if (arguments.index / FILE).exists():
+            with ItemStore(arguments.index) as store:
+                # A build that was killed left items of which nothing was published; they are made again.
+                if versions(Path(store.meta["target"])) or "published_sequence" in store.meta:
+                    raise UserError(f"{arguments.index} is an index already; add to it, or choose another --index")
+        batches = encode_items(arguments.export, items)
+        ItemStore.create(arguments.index, meta, (item for batch in batches for item in batch))
+        try:
+            with ItemStore(arguments.index) as store:
+                folder = _publish(store)
+        except UserError:
+            (arguments.index / FILE).unlink()
+            raise
+    _wait(folder, arguments)
 
 
 def _change(arguments: argparse.Namespace) -> None:
     from serving.index.encode import encode_items
-    from serving.index.item_store import ItemStore
+    from serving.index.item_store import ItemStore, changing
     from serving.index.items import read_items
     from serving.index.published import check_export
 
-    with ItemStore(arguments.index) as store, store.writing():
+    with changing(arguments.index), ItemStore(arguments.index) as store:
         if arguments.command == "remove":
             print(f"removed {store.remove(arguments.id)} items, {store.count()} are left")
         else:
             batches = encode_items(check_export(store), read_items(arguments.items))
-            print(f"stored {store.upsert([item for batch in batches for item in batch])} items of {store.count()}")
-        if not arguments.later:
-            _publish(store, arguments)
+            print(f"stored {store.upsert(item for batch in batches for item in batch)} items of {store.count()}")
+        if arguments.later:
+            return
+        folder = _publish(store)
+    _wait(folder, arguments)
 
 
 def _rebuild(arguments: argparse.Namespace) -> None:
-    from serving.index.item_store import ItemStore
+    from serving.index.item_store import ItemStore, changing
     from serving.index.published import is_behind
 
     stop = threading.Event()
@@ -128,11 +142,14 @@ def _rebuild(arguments: argparse.Namespace) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
     while True:
-        with ItemStore(arguments.index) as store, store.writing():
-            if is_behind(store):
-                _publish(store, arguments)
+        folder = None
+        with changing(arguments.index), ItemStore(arguments.index) as store:
+            if arguments.force or is_behind(store):
+                folder = _publish(store)
             elif arguments.every is None:
                 print("no item changed since the last version")
+        if folder is not None:
+            _wait(folder, arguments)
         if arguments.every is None or stop.wait(arguments.every):
             return
 
@@ -146,22 +163,31 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _rollback(arguments: argparse.Namespace) -> None:
-    from serving.index.item_store import ItemStore
-    from serving.index.published import take_back, wait_until_served
+    from serving.index.item_store import ItemStore, changing
+    from serving.index.published import take_back
 
-    with ItemStore(arguments.index) as store, store.writing():
+    with changing(arguments.index), ItemStore(arguments.index) as store:
         target = Path(store.meta["target"])
         version = take_back(target, arguments.to)
         print(f"the highest version is {version} now; the items stay, and the next version gets a new number")
-        if arguments.wait:
-            wait_until_served(arguments.wait, target.name, version, arguments.wait_seconds, print)
+    _wait(target / str(version), arguments)
 
 
-def _publish(store, arguments: argparse.Namespace) -> None:
-    from serving.index.published import rebuild, wait_until_served
+def _publish(store: ItemStore) -> Path:
+    from serving.index.published import memory, rebuild
 
+    last = store.meta.get("last")
+    before = f"; the last version took {last['seconds']:.1f} s for {last['items']}" if last else ""
+    print(memory(store.count(), store.meta["dimension"], Path(store.meta["export"])) + before)
     folder = rebuild(store)
     print(f"published {folder} with {store.count()} items")
+    return folder
+
+
+def _wait(folder: Path, arguments: argparse.Namespace) -> None:
+    """Wait for the version where it is asked for; nobody is kept from changing the index meanwhile."""
+    from serving.index.published import wait_until_served
+
     if arguments.wait:
         wait_until_served(arguments.wait, folder.parent.name, int(folder.name), arguments.wait_seconds, print)
 

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,13 +27,19 @@ _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE items (
     row INTEGER PRIMARY KEY AUTOINCREMENT, modality TEXT NOT NULL, id TEXT NOT NULL, payload TEXT NOT NULL,
-    vector BLOB NOT NULL, thumbnail BLOB, digest BLOB NOT NULL, UNIQUE (modality, id)
+    vector BLOB NOT NULL, thumbnail BLOB, thumbnail_digest BLOB NOT NULL, digest BLOB NOT NULL, UNIQUE (modality, id)
 );
 CREATE TABLE log (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, action TEXT NOT NULL CHECK (action IN ('upsert', 'remove')),
     modality TEXT NOT NULL, id TEXT NOT NULL
 );
 """
+
+
+# Time until a file that another program writes is given up.
+_BUSY_SECONDS = 5.0
+# What keeps a whole file from being used: somebody else, the disk, permissions.
+_OUTSIDE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 
 
 class StoredItem(NamedTuple):
@@ -50,40 +55,41 @@ class StoredItem(NamedTuple):
 class ItemStore:
     """Items in the folder of an index; see the module. A context manager that closes the file."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, name: str = FILE):
         """Open the items in `folder`.
 
         Raises:
             UserError: there is no index, or its file is damaged.
         """
         self.folder = Path(folder)
-        file = self.folder / FILE
-        if not file.is_file():
-            raise UserError(f"{file}: no such file; make an index first: python -m serving.index build --help")
-        with _explained(file):
-            self._database = _connect(file)
+        self._file = self.folder / name
+        if not self._file.is_file():
+            raise _missing(self._file)
+        with _explained(self._file):
+            self._database = _connect(self._file)
             self.meta = {name: json.loads(value) for name, value in self._rows("SELECT name, value FROM meta")}
 
     @classmethod
-    def create(cls, folder: Path, meta: Mapping[str, Any]) -> ItemStore:
-        """Make an empty store whose `meta` (JSON values) says what its vectors are.
+    def create(cls, folder: Path, meta: Mapping[str, Any], items: Iterable[StoredItem] = ()) -> None:
+        """Make a store of `items` whose `meta` (JSON values) says what its vectors are.
+
+        It appears whole, in place of one that is there, or not at all. Call it while `changing(folder)`.
 
         Raises:
-            UserError: the folder has one already.
+            UserError: a vector does not fit, or the disk is full.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / FILE
-        if file.exists():
-            raise UserError(f"{file} exists already; add to it, or choose another --index")
-        draft = folder / f".{FILE}.{os.getpid()}"
+        file, draft = folder / FILE, folder / f".draft-{FILE}"
         draft.unlink(missing_ok=True)
-        with contextlib.closing(_connect(draft)) as database, database:
-            database.executescript(_SCHEMA)
-            rows = [(name, json.dumps(value)) for name, value in meta.items()]
-            database.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-        draft.rename(file)
-        return cls(folder)
+        try:
+            with _explained(draft), contextlib.closing(_connect(draft)) as database, database:
+                database.executescript(_SCHEMA)
+                rows = [(name, json.dumps(value)) for name, value in meta.items()]
+                database.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+            with cls(folder, draft.name) as store:
+                store.upsert(items)
+            draft.rename(file)
+        finally:
+            draft.unlink(missing_ok=True)
 
     def __enter__(self) -> ItemStore:
         return self
@@ -91,44 +97,25 @@ class ItemStore:
     def __exit__(self, *exception: object) -> None:
         self._database.close()
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Be the only one that changes the index, for a `with` block.
-
-        Raises:
-            UserError: another command is at work.
-        """
-        with open(self.folder / LOCK, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.folder}: another command is changing this index; try again later") from error
-            yield
-
     def upsert(self, items: Iterable[StoredItem]) -> int:
         """Add items, in place of those that have their ids; returns how many. All of them are stored, or none.
 
         Raises:
             UserError: a vector has another width than the index, or holds NaN or infinity.
         """
-        rows = []
-        for item in items:
-            vector = np.ascontiguousarray(item.vector, np.float32)
-            if vector.shape != (self.meta["dimension"],):
-                raise UserError(f"item {item.id!r}: expected a vector of {self.meta['dimension']}, got {vector.shape}")
-            if not np.isfinite(vector).all():
-                raise UserError(f"item {item.id!r}: its vector holds NaN or infinity")
-            data = vector.tobytes()
-            digest = _digest(item.modality, item.id, item.payload, data)
-            rows.append((item.modality, item.id, item.payload, data, item.thumbnail, digest))
-        keys = [row[:2] for row in rows]
-        with self._database:
-            self._database.executemany("DELETE FROM items WHERE modality = ? AND id = ?", keys)
-            self._database.executemany(
-                "INSERT INTO items (modality, id, payload, vector, thumbnail, digest) VALUES (?, ?, ?, ?, ?, ?)", rows
-            )
-            self._log("upsert", keys)
-        return len(rows)
+        count = 0
+        with self._transaction() as database:
+            for item in items:
+                row = self._row(item)
+                database.execute("DELETE FROM items WHERE modality = ? AND id = ?", row[:2])
+                database.execute(
+                    "INSERT INTO items (modality, id, payload, vector, thumbnail, thumbnail_digest, digest) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+                self._log("upsert", [row[:2]])
+                count += 1
+        return count
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items of either modality; returns how many. All of them go, or none.
@@ -136,14 +123,14 @@ class ItemStore:
         Raises:
             UserError: there is no item of one of the ids.
         """
-        with self._database:
+        with self._transaction() as database:
             keys = []
-            for name in ids:
+            for name in dict.fromkeys(ids):
                 found = self._rows("SELECT modality, id FROM items WHERE id = ?", (name,))
                 if not found:
                     raise UserError(f"item {name!r} is not in the index {self.folder}; nothing was removed")
                 keys += found
-            self._database.executemany("DELETE FROM items WHERE modality = ? AND id = ?", keys)
+            database.executemany("DELETE FROM items WHERE modality = ? AND id = ?", keys)
             self._log("remove", keys)
         return len(keys)
 
@@ -153,12 +140,11 @@ class ItemStore:
         Raises:
             UserError: an item is not as it was stored.
         """
-        with _explained(self.folder / FILE):
-            rows = self._rows("SELECT modality, id, payload, vector, digest FROM items ORDER BY row")
+        rows = self._rows("SELECT modality, id, payload, vector, thumbnail_digest, digest FROM items ORDER BY row")
         width = self.meta["dimension"]
-        for modality, name, payload, data, digest in rows:
-            if digest != _digest(modality, name, payload, data) or len(data) != 4 * width:
-                raise UserError(f"{self.folder / FILE}: item {name!r} is damaged; remove it and add it again")
+        for modality, name, payload, data, small, digest in rows:
+            if digest != _digest(modality, name, payload, data, small) or len(data) != 4 * width:
+                raise self._damaged(name)
         found = {}
         for modality in dict.fromkeys(row[0] for row in rows):
             own = [row for row in rows if row[0] == modality]
@@ -167,9 +153,18 @@ class ItemStore:
         return found
 
     def thumbnail(self, name: str) -> bytes | None:
-        """Return the small JPEG of an image, None where there is none."""
-        rows = self._rows("SELECT thumbnail FROM items WHERE modality = 'image' AND id = ?", (name,))
-        return rows[0][0] if rows else None
+        """Return the small JPEG of an image, None where there is none.
+
+        Raises:
+            UserError: it is not as it was stored.
+        """
+        rows = self._rows("SELECT thumbnail, thumbnail_digest FROM items WHERE modality = 'image' AND id = ?", (name,))
+        if not rows:
+            return None
+        small, digest = rows[0]
+        if digest != _sha256(small):
+            raise self._damaged(name)
+        return small
 
     def count(self) -> int:
         """Return the number of items."""
@@ -182,8 +177,8 @@ class ItemStore:
     def set_meta(self, **values: Any) -> None:
         """Write JSON values down."""
         rows = [(name, json.dumps(value)) for name, value in values.items()]
-        with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        with self._transaction() as database:
+            database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
         self.meta.update(values)
 
     def verify(self) -> None:
@@ -192,18 +187,61 @@ class ItemStore:
         Raises:
             UserError: something is not as it was stored.
         """
-        with _explained(self.folder / FILE):
-            answers = [row[0] for row in self._rows("PRAGMA integrity_check")]
+        answers = [row[0] for row in self._rows("PRAGMA integrity_check")]
         if answers != ["ok"]:
-            raise UserError(f"{self.folder / FILE}: damaged: {answers[0]}")
+            raise UserError(f"{self._file}: damaged: {answers[0]}")
         self.galleries()
+        for (name,) in self._rows("SELECT id FROM items WHERE modality = 'image'"):
+            self.thumbnail(name)
 
     def _log(self, action: str, keys: Sequence[tuple[str, str]]) -> None:
         rows = [(action, *key) for key in keys]
         self._database.executemany("INSERT INTO log (action, modality, id) VALUES (?, ?, ?)", rows)
 
+    def _row(self, item: StoredItem) -> tuple:
+        vector = np.ascontiguousarray(item.vector, np.float32)
+        if vector.shape != (self.meta["dimension"],):
+            raise UserError(f"item {item.id!r}: expected a vector of {self.meta['dimension']}, got {vector.shape}")
+        if not np.isfinite(vector).all():
+            raise UserError(f"item {item.id!r}: its vector holds NaN or infinity")
+        data, small = vector.tobytes(), _sha256(item.thumbnail)
+        digest = _digest(item.modality, item.id, item.payload, data, small)
+        return item.modality, item.id, item.payload, data, item.thumbnail, small, digest
+
+    def _damaged(self, name: str) -> UserError:
+        return UserError(f"{self._file}: item {name!r} is damaged; remove it and add it again")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _explained(self._file), self._database:
+            yield self._database
+
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
-        return self._database.execute(statement, values).fetchall()
+        with _explained(self._file):
+            return self._database.execute(statement, values).fetchall()
+
+
+@contextlib.contextmanager
+def changing(folder: Path, *, make: bool = False) -> Iterator[None]:
+    """Be the only one that changes the index in `folder`, for a `with` block.
+
+    Args:
+        make: make the folder where it is missing.
+
+    Raises:
+        UserError: another command is at work, or there is no such folder.
+    """
+    folder = Path(folder)
+    if make:
+        folder.mkdir(parents=True, exist_ok=True)
+    elif not folder.is_dir():
+        raise _missing(folder / FILE)
+    with open(folder / LOCK, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another command is changing this index; try again later") from error
+        yield
 
 
 def ids_digest(galleries: Mapping[str, Gallery]) -> str:
@@ -212,19 +250,31 @@ def ids_digest(galleries: Mapping[str, Gallery]) -> str:
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(file)
+    database = sqlite3.connect(file, timeout=_BUSY_SECONDS)
     # What is committed survives a power cut.
     database.execute("PRAGMA synchronous = FULL")
     return database
 
 
-def _digest(modality: str, name: str, payload: str, vector: bytes) -> bytes:
-    return hashlib.sha256(json.dumps([modality, name, payload]).encode() + vector).digest()
+def _digest(modality: str, name: str, payload: str, vector: bytes, thumbnail: bytes) -> bytes:
+    return hashlib.sha256(json.dumps([modality, name, payload]).encode() + vector + thumbnail).digest()
+
+
+def _sha256(data: bytes | None) -> bytes:
+    return hashlib.sha256(data or b"").digest()
+
+
+def _missing(file: Path) -> UserError:
+    return UserError(f"{file}: no such file; make an index first: python -m serving.index build --help")
 
 
 @contextlib.contextmanager
 def _explained(file: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.DatabaseError, ValueError) as error:
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in _OUTSIDE:
+            raise UserError(f"{file}: {error}") from error
         raise UserError(f"{file}: damaged, or not the items of an index: {error}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file}: damaged: {error}") from error

@@ -66,7 +66,7 @@ def rebuild(store: ItemStore) -> Path:
             "export": {"folder": str(export), "sha256": store.meta["export_digest"]},
         }
     }
-    version = max(taken) + 1
+    version, start = max(taken) + 1, time.monotonic()
     # Before it appears: a number that was given away is never given again, not even after a kill.
     store.set_meta(highest_version=version)
     published = assemble(
@@ -78,8 +78,20 @@ def rebuild(store: ItemStore) -> Path:
         metadata=about,
         version=version,
     )
-    store.set_meta(published_sequence=sequence)
+    seconds = round(time.monotonic() - start, 2)
+    store.set_meta(published_sequence=sequence, last={"items": about["items"]["count"], "seconds": seconds})
     return published
+
+
+def memory(count: int, dimension: int, export: Path) -> str:
+    """Return what a version of `count` items takes, in words."""
+    vectors = count * dimension * 4 / 2**20
+    encoders = sum(file.stat().st_size for file in export.rglob("*") if file.is_file()) / 2**20
+    return (
+        f"{count} items of {dimension} numbers: {vectors:.1f} MiB of vectors beside an export of {encoders:.1f} MiB; "
+        "making a version holds the vectors about three times, and a server holds all of it twice while one version "
+        "replaces another"
+    )
 
 
 def is_behind(store: ItemStore) -> bool:
@@ -117,6 +129,7 @@ def verify(store: ItemStore) -> list[str]:
     verify_export(check_export(store))
     lines.append(f"export {store.meta['export']}: in order")
     target = Path(store.meta["target"])
+    held = None
     for number in versions(target):
         items = verify_export(target / str(number))["metadata"].get("items", {})
         if items.get("export", {}).get("sha256") != store.meta["export_digest"]:
@@ -124,8 +137,11 @@ def verify(store: ItemStore) -> list[str]:
         if items["log_sequence"] == store.sequence() and items["ids_sha256"] != ids_digest(store.galleries()):
             raise UserError(f"{target / str(number)}: it holds other items than the index")
         lines.append(f"version {number}: {items['count']} items, change {items['log_sequence']}, in order")
+        held = items["log_sequence"]
     if is_behind(store):
         lines.append("items changed since the last version: python -m serving.index rebuild")
+    elif held != store.sequence():
+        lines.append("the newest version was taken back: python -m serving.index rebuild --force publishes the items")
     return lines
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,7 +19,7 @@ import tensorflow as tf
 
 from serving.client import Client
 from serving.index.command import main
-from serving.index.item_store import FILE, ItemStore, StoredItem
+from serving.index.item_store import FILE, ItemStore, StoredItem, changing
 from serving.index.items import read_items
 from serving.index.published import wait_until_served
 from tfthesis.errors import UserError
@@ -25,6 +27,7 @@ from tfthesis.export.manifest import read_manifest
 from tfthesis.export.saved_model import write_saved_model
 from tfthesis.export.session import open_session
 from tfthesis.method import Gallery, Served, Signature
+from tfthesis.retrieval import scann_neighbours
 from tfthesis.retrieval.exact import ExactNeighbours
 
 ROOT = Path(__file__).parents[2]
@@ -244,18 +247,6 @@ def test_scann_below_the_bound_is_refused_and_nothing_is_published(run, export, 
     assert not (tmp_path / "models" / "poor").exists()
 
 
-def test_scann_that_pays_is_built_and_served(export, tmp_path):
-    from serving.index.assemble import assemble
-
-    vectors = np.random.default_rng(0).normal(size=(1500, 3)).astype(np.float32)
-    gallery = Gallery([str(row) for row in range(1500)], vectors, [""] * 1500)
-    version = assemble(
-        export, {"image": gallery}, tmp_path / "many", kind="scann", min_recall=0.5, metadata={}, version=1
-    )
-    ids, _ = search(version, "red")
-    assert ids[0] == str(np.argmax(vectors[:, 0]))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -344,7 +335,8 @@ def test_bad_images_leave_nothing_behind(run, export, photos, built, tmp_path):
     ("vector", "message"), [([1, 2], "expected a vector of 3"), ([1, np.nan, 0], "NaN"), ([], "expected a vector")]
 )
 def test_unfit_vectors_are_refused_whole(tmp_path, vector, message):
-    with ItemStore.create(tmp_path, {"dimension": 3}) as store:
+    ItemStore.create(tmp_path, {"dimension": 3})
+    with ItemStore(tmp_path) as store:
         good = StoredItem("text", "good", "", np.ones(3))
         with pytest.raises(UserError, match=message):
             store.upsert([good, StoredItem("text", "bad", "", np.array(vector))])
@@ -360,10 +352,114 @@ def test_removing_what_is_not_there_removes_nothing(run, built, tmp_path):
 
 
 def test_one_command_at_a_time(run, built, tmp_path):
-    with ItemStore(tmp_path / "index") as store, store.writing():
+    with changing(tmp_path / "index"):
         code, text = run("remove", "--id", "red.png")
     assert code == 1
     assert "another command" in text
+
+
+@pytest.mark.parametrize("command", ["add", "remove", "rebuild", "verify", "rollback"])
+def test_commands_on_no_index(run, photos, command):
+    arguments = {"add": ("--items", photos), "remove": ("--id", "red.png")}.get(command, ())
+    code, text = run(command, *arguments)
+    assert code == 1
+    assert "make an index first" in text
+
+
+def test_file_that_somebody_else_writes_is_not_called_damaged(run, built, tmp_path, monkeypatch):
+    from serving.index import item_store
+
+    monkeypatch.setattr(item_store, "_BUSY_SECONDS", 0.1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "index" / FILE)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for command, *arguments in (("remove", "--id", "red.png", "--later"), ("verify",)):
+            code, text = run(command, *arguments)
+            assert code == 1
+            assert "database is locked" in text
+            assert "damaged" not in text
+    assert run("verify")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["add", "remove", "rebuild"])
+def test_damaged_items_are_told_by_every_command(run, built, photos, tmp_path, command):
+    file = tmp_path / "index" / FILE
+    data = file.read_bytes()
+    file.write_bytes(data[:4096] + b"\0" * (len(data) - 4096))
+    arguments = {"add": ("--items", photos), "remove": ("--id", "red.png"), "rebuild": ("--force",)}[command]
+    code, text = run(command, *arguments)
+    assert code == 1
+    assert "damaged" in text
+    assert not (built / "2").exists()
+
+
+def test_refused_build_leaves_nothing_and_can_be_repeated(run, export, tmp_path, monkeypatch):
+    from serving.index import published
+
+    def fail(*arguments, **options):
+        raise UserError("below the bound")
+
+    file = write_lines(tmp_path / "items.jsonl", {"id": "a", "image": "a.png"})
+    (tmp_path / "a.png").write_bytes(picture(COLOURS["red"]))
+    arguments = ("--export", export, "--items", file, "--name", "photos", "--models", tmp_path / "models")
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "assemble", fail)
+        assert run("build", *arguments)[0] == 1
+        assert not (tmp_path / "index" / FILE).exists()
+    # Killed between the items and their first version.
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "assemble", lambda *arguments, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run("build", *arguments)
+        assert (tmp_path / "index" / FILE).exists()
+    assert run("build", *arguments)[0] == 0
+    assert search(tmp_path / "models" / "photos" / "1", "red")[0] == ["a"]
+    code, text = run("build", *arguments)
+    assert code == 1
+    assert "has versions already" in text
+    code, text = run("build", *arguments[:-3], "other", *arguments[-2:])
+    assert code == 1
+    assert "is an index already" in text
+
+
+def test_flipped_bit_of_a_small_copy_is_found(run, built, tmp_path):
+    with ItemStore(tmp_path / "index") as store:
+        small = store.thumbnail("red.png")
+    file = tmp_path / "index" / FILE
+    data = file.read_bytes()
+    # The same picture may be there three times; the first is enough.
+    place = data.index(small) + len(small) // 2
+    file.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    code, text = run("verify")
+    assert code == 1
+    assert "is damaged" in text
+
+
+def test_taken_back_version_is_told_and_can_be_published_again(run, built):
+    assert run("remove", "--id", "red.png")[0] == 0
+    assert run("rollback")[0] == 0
+    assert "the newest version was taken back" in run("verify")[1]
+    assert "no item changed" in run("rebuild")[1]
+    assert run("rebuild", "--force")[0] == 0
+    assert sorted(search(built / "3", "red")[0]) == ["blue.png", "green.png"]
+    assert "taken back" not in run("verify")[1]
+
+
+def test_scann_is_built_and_served_by_command(run, export, tmp_path, monkeypatch):
+    # Whether it pays depends on the machine; here it always does.
+    monkeypatch.setattr(scann_neighbours, "SPEED_TARGET", 0.0)
+    generator = np.random.default_rng(0)
+    counts = np.unique(generator.integers(0, 20, (1600, 3)), axis=0)
+    texts = (" ".join(["red"] * r + ["green"] * g + ["blue"] * b + ["."]) for r, g, b in counts.tolist())
+    items = ({"id": f"{r}-{g}-{b}", "text": text} for (r, g, b), text in zip(counts.tolist(), texts, strict=True))
+    file = write_lines(tmp_path / "items.jsonl", *items)
+    arguments = ("--export", export, "--items", file, "--name", "many", "--models", tmp_path / "models")
+    code, text = run("build", *arguments, "--kind", "scann", "--min-recall", "0.5")
+    assert code == 0, text
+    version = tmp_path / "models" / "many" / "1"
+    assert read_manifest(version)["metadata"]["index"]["text"]["kind"] == "scann"
+    with open_session(version) as model:
+        answer = model.callable("search_by_image")({"image": np.array([picture((255, 0, 0))], object)})
+    assert answer["scores"][0][0] == counts[:, 0].max()
 
 
 def test_images_have_small_copies(built, tmp_path):
@@ -419,32 +515,76 @@ def test_waiting_in_vain(run, built, free_port):
     assert run("rollback", "--wait", "nowhere")[0] == 1
 
 
-def test_killed_commands_leave_the_old_or_the_new_items(built, photos, tmp_path):
+def items_of(store):
+    """Return the vector of each item by its id."""
+    galleries = store.galleries()
+    if not galleries:
+        return {}
+    return dict(zip(galleries["image"].ids, galleries["image"].vectors.tolist(), strict=True))
+
+
+def check_killed(built, photos, tmp_path, rounds):
+    """Kill commands at random moments, and compare what is left with the sets that the test itself keeps."""
     generator = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    expected = {"red.png", "green.png", "blue.png"}
-    file = photos / "extra.jsonl"
-    write_lines(file, *({"id": f"new{n}", "image": f"{name}.png"} for n in range(40) for name in ["red"]))
-    added = {f"new{n}" for n in range(40)}
-    command = [sys.executable, "-m", "serving.index", "add", "--index", str(tmp_path / "index"), "--items", str(file)]
-    for _ in range(2):
-        process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
-        time.sleep(generator.uniform(2.0, 8.0))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    index = ("--index", str(tmp_path / "index"))
+    expected = {f"{name}.png": [float(value > 0) for value in colour] for name, colour in COLOURS.items()}
+    for number in range(rounds):
+        kind = ("add", "remove", "rebuild")[number % 3]
+        arguments, after = (), dict(expected)
+        if kind == "add":
+            colours = generator.integers(0, 256, (6, 3))
+            lines = []
+            for place, colour in enumerate(colours.tolist()):
+                (photos / f"{number}-{place}.png").write_bytes(picture(colour))
+                lines.append({"id": f"{number}-{place}", "image": f"{number}-{place}.png"})
+                after[f"{number}-{place}"] = (np.float32(colour) / np.float32(255)).tolist()
+            arguments = ("--items", str(write_lines(photos / f"{number}.jsonl", *lines)))
+        elif kind == "remove":
+            gone = generator.choice(sorted(expected), 2, replace=False).tolist()
+            arguments = ("--id", gone[0], "--id", gone[1])
+            after = {name: vector for name, vector in expected.items() if name not in gone}
+        command = [sys.executable, "-m", "serving.index", kind, *index, *arguments]
+        process = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT, stdout=subprocess.DEVNULL
+        )
+        try:
+            finished = process.wait(generator.uniform(1.0, 7.0)) == 0
+            assert finished
+        except subprocess.TimeoutExpired:
+            finished = False
+            process.send_signal(signal.SIGKILL)
+            process.wait()
         with ItemStore(tmp_path / "index") as store:
             store.verify()
-            galleries = store.galleries()
-        assert set(galleries["image"].ids) in (expected, expected | added)
-    assert main(["rebuild", "--index", str(tmp_path / "index")]) == 0
-    versions = sorted(int(path.name) for path in built.iterdir() if path.name.isdigit())
-    with ItemStore(tmp_path / "index") as store:
-        gallery = store.galleries()["image"]
-        assert main(["verify", "--index", str(tmp_path / "index")]) == 0
-    ids, scores = search(built / str(versions[-1]), "red green")
-    truth = np.sort(gallery.vectors @ np.float32([1, 1, 0]))[::-1][: len(ids)]
-    np.testing.assert_allclose(scores, truth)
-    assert set(ids) <= set(gallery.ids)
+            found = items_of(store)
+        same = [names for names in (expected, after) if set(names) == set(found)]
+        assert same
+        assert not finished or set(found) == set(after)
+        expected = same[0]
+        for name, vector in expected.items():
+            np.testing.assert_allclose(found[name], vector, atol=1e-6)
+    assert main(["rebuild", *index, "--force"]) == 0
+    assert main(["verify", *index]) == 0
+    newest = built / str(max(int(path.name) for path in built.iterdir() if path.name.isdigit()))
+    names = sorted(expected)
+    vectors = np.float32([expected[name] for name in names])
+    for query in ("red", "green", "blue", "red red green", "green blue blue"):
+        weights = np.float32([query.split().count(colour) for colour in COLOURS])
+        scores = vectors @ weights
+        ids, answered = search(newest, query)
+        np.testing.assert_allclose(answered, np.sort(scores)[::-1][: len(ids)], rtol=1e-5)
+        assert len(ids) == min(20, len(names))
+        for name, score in zip(ids, answered, strict=True):
+            np.testing.assert_allclose(score, scores[names.index(name)], rtol=1e-5)
+
+
+def test_killed_commands_leave_the_old_or_the_new_items(built, photos, tmp_path):
+    check_killed(built, photos, tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_many_killed_commands_leave_the_old_or_the_new_items(built, photos, tmp_path):
+    check_killed(built, photos, tmp_path, 30)
 
 
 def test_periodic_rebuild_ends_when_told(run, built, tmp_path):
