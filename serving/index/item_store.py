@@ -140,17 +140,7 @@ class ItemStore:
         Raises:
             UserError: an item is not as it was stored.
         """
-        rows = self._rows("SELECT modality, id, payload, vector, thumbnail_digest, digest FROM items ORDER BY row")
-        width = self.meta["dimension"]
-        for modality, name, payload, data, small, digest in rows:
-            if digest != _digest(modality, name, payload, data, small) or len(data) != 4 * width:
-                raise self._damaged(name)
-        found = {}
-        for modality in dict.fromkeys(row[0] for row in rows):
-            own = [row for row in rows if row[0] == modality]
-            vectors = np.frombuffer(b"".join(row[3] for row in own), np.float32).reshape(len(own), width)
-            found[modality] = Gallery([row[1] for row in own], vectors, [row[2] for row in own])
-        return found
+        return {modality: self._gallery(modality, count) for modality, count in self._counts().items()}
 
     def thumbnail(self, name: str) -> bytes | None:
         """Return the small JPEG of an image, None where there is none.
@@ -197,6 +187,28 @@ class ItemStore:
     def _log(self, action: str, keys: Sequence[tuple[str, str]]) -> None:
         rows = [(action, *key) for key in keys]
         self._database.executemany("INSERT INTO log (action, modality, id) VALUES (?, ?, ?)", rows)
+
+    def _counts(self) -> dict[str, int]:
+        """Return the number of items of each modality, in the order of their first rows."""
+        return dict(self._rows("SELECT modality, count(*) FROM items GROUP BY modality ORDER BY min(row)"))
+
+    def _gallery(self, modality: str, count: int) -> Gallery:
+        width = self.meta["dimension"]
+        ids, payloads = [], []
+        # Filled row by row: the vectors may be a good part of the memory there is.
+        vectors = np.empty((count, width), np.float32)
+        with _explained(self._file):
+            rows = self._database.execute(
+                "SELECT id, payload, vector, thumbnail_digest, digest FROM items WHERE modality = ? ORDER BY row",
+                (modality,),
+            )
+            for number, (name, payload, data, small, digest) in enumerate(rows):
+                if digest != _digest(modality, name, payload, data, small) or len(data) != 4 * width:
+                    raise self._damaged(name)
+                vectors[number] = np.frombuffer(data, np.float32)
+                ids.append(name)
+                payloads.append(payload)
+        return Gallery(ids, vectors, payloads)
 
     def _row(self, item: StoredItem) -> tuple:
         vector = np.ascontiguousarray(item.vector, np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +54,7 @@ def rebuild(store: ItemStore) -> Path:
     if not galleries:
         raise UserError(f"{store.folder}: no items are left; a model needs at least one to search")
     target = Path(store.meta["target"])
-    taken = [store.meta.get("highest_version", 0), *versions(target), *_taken_back(target)]
+    taken = [store.meta.get("highest_version", 0), *versions(target)]
     about = {
         "items": {
             "count": store.count(),
@@ -89,7 +88,7 @@ def memory(count: int, dimension: int, export: Path) -> str:
     encoders = sum(file.stat().st_size for file in export.rglob("*") if file.is_file()) / 2**20
     return (
         f"{count} items of {dimension} numbers: {vectors:.1f} MiB of vectors beside an export of {encoders:.1f} MiB; "
-        "making a version holds the vectors about three times, and a server holds all of it twice while one version "
+        "making a version holds the vectors about four times, and a server holds all of it twice while one version "
         "replaces another"
     )
 
@@ -174,10 +173,3 @@ def wait_until_served(address: str, model: str, version: int, seconds: float, sa
                     raise UserError(f"version {version} does not load at {address}: {found[version].error}")
             time.sleep(_POLL_SECONDS)
     raise UserError(f"version {version} is not served at {address} after {seconds:g} s: {state}")
-
-
-def _taken_back(target: Path) -> list[int]:
-    if not target.is_dir():
-        return []
-    matches = (re.fullmatch(re.escape(_TAKEN_BACK) + r"(\d+)", child.name) for child in target.iterdir())
-    return [int(match[1]) for match in matches if match]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -215,8 +216,25 @@ def test_rollback_hides_versions_and_never_gives_a_number_again(run, built):
     assert code == 1
     assert "no lower version" in text
     assert run("rollback", "--to", "9")[0] == 1
+    for hidden in built.glob(".taken-back-*"):
+        shutil.rmtree(hidden)
     assert run("add", "--items", built.parents[1] / "photos")[0] == 0
     assert sorted(path.name for path in built.iterdir() if path.name.isdigit()) == ["1", "4"]
+
+
+def test_rollback_hides_the_highest_version_first(run, built, monkeypatch):
+    """At every moment the highest version that is left is served."""
+    for name in ("red.png", "green.png"):
+        assert run("remove", "--id", name)[0] == 0
+    moved, rename = [], Path.rename
+
+    def watch(path, target):
+        moved.append(path.name)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watch)
+    assert run("rollback", "--to", "1")[0] == 0
+    assert moved == ["3", "2"]
 
 
 def test_dry_run_says_what_it_takes_and_makes_nothing(run, export, photos, tmp_path):
@@ -419,6 +437,10 @@ def test_refused_build_leaves_nothing_and_can_be_repeated(run, export, tmp_path,
     code, text = run("build", *arguments[:-3], "other", *arguments[-2:])
     assert code == 1
     assert "is an index already" in text
+    shutil.rmtree(tmp_path / "models" / "photos")
+    code, text = run("build", *arguments)
+    assert code == 1
+    assert "is an index already" in text
 
 
 def test_flipped_bit_of_a_small_copy_is_found(run, built, tmp_path):
@@ -456,7 +478,9 @@ def test_scann_is_built_and_served_by_command(run, export, tmp_path, monkeypatch
     code, text = run("build", *arguments, "--kind", "scann", "--min-recall", "0.5")
     assert code == 0, text
     version = tmp_path / "models" / "many" / "1"
-    assert read_manifest(version)["metadata"]["index"]["text"]["kind"] == "scann"
+    metadata = read_manifest(version)["metadata"]
+    assert metadata["index"]["text"]["kind"] == "scann"
+    assert metadata["items"]["count"] == len(counts)
     with open_session(version) as model:
         answer = model.callable("search_by_image")({"image": np.array([picture((255, 0, 0))], object)})
     assert answer["scores"][0][0] == counts[:, 0].max()
