@@ -20,7 +20,7 @@ setup(
     package_data={
         "tfthesis": ["**/*.json", "**/*.txt"],
         "training": ["**/*.toml", "**/*.html", "**/*.md"],
-        "serving": ["**/*.json", "**/*.html", "**/*.css", "**/*.yaml"],
+        "serving": ["**/*.json", "**/*.html", "**/*.css", "**/*.js", "**/*.yaml"],
     },
     python_requires=">=3.11,<3.14",
     install_requires=[
@@ -61,6 +61,7 @@ setup(
             "packaging",
             "pytest",
             "ruff",
+            "selenium",
             "trustme",
         ],
         "bench": ["torch==2.13.0"],

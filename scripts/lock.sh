@@ -17,11 +17,12 @@ uv pip compile setup.py --quiet --universal --fork-strategy fewest --python-vers
   --extra encoders --extra test --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
   --output-file "$draft" "$@" >/dev/null
 
-# The platform is the same on every line, so only the Python version is worth a marker.
+# The platform and the end of the versions are the same on every line, so only other conditions are worth a marker.
 platform="implementation_name == 'cpython' and platform_machine == 'x86_64' and sys_platform == 'linux'"
 {
   echo "# Every package that a tested installation has, for Python 3.11 to 3.13 on Linux x86-64."
   echo "# Written by scripts/lock.sh from setup.py with the extras encoders and test; do not edit."
-  sed -e '/^#/d' -e "s/ and $platform//" -e "s/ ; $platform//" "$draft"
+  sed -e '/^#/d' -e "s/ and $platform//" -e "s/ ; $platform//" -e "s/python_full_version < '3.14' and //" \
+    -e "s/ ; python_full_version < '3.14'$//" "$draft"
 } >requirements.lock
 echo "requirements.lock: $(grep -vc '^#' requirements.lock) packages"

@@ -17,6 +17,7 @@ import grpc
 from serving.api import Api
 from serving.batching import Batching
 from serving.config import Catalogue
+from serving.demo.pages import Demo
 from serving.health import health_handler
 from serving.image_inputs import ImageLimits
 from serving.loader import Loader, Retries
@@ -67,6 +68,7 @@ class Options:
         rest_port: of the REST API, which is always plain; None for no REST, 0 picks a free one.
         rest: how that port is run; its limit of bytes follows from the rest here, and the metrics are one more page.
         metrics_path: of the Prometheus page on the REST port; None for none.
+        demo_indexes: folders of indexes whose pictures the search page on the REST port shows; None for no page.
         warm_up_rounds: how often the warm-up records of a version are replayed before it is AVAILABLE; 0 never.
     """
 
@@ -92,6 +94,7 @@ class Options:
     rest_port: int | None = None
     rest: RestOptions = dataclasses.field(default_factory=RestOptions)
     metrics_path: str | None = None
+    demo_indexes: Sequence[Path] | None = None
     warm_up_rounds: int = 1
 
 
@@ -104,6 +107,11 @@ class EmbeddedServer:
     """
 
     def __init__(self, catalogue: Catalogue, options: Options):
+        """Make the server; `start` loads and answers.
+
+        Raises:
+            UserError: a folder of `demo_indexes` has no index.
+        """
         self._options = options
         self._store = Store()
         limits = Limits(
@@ -126,6 +134,7 @@ class EmbeddedServer:
             self._watch = ConfigFileWatch(options.config_file, options.config_poll_seconds, self._reloader)
         self._metrics = Metrics(self._store.names)
         self._api = Api(self._store, self._reloader, self._metrics, as_content=options.as_content)
+        self._demo = Demo(self._store.names, options.demo_indexes) if options.demo_indexes is not None else None
         self._grpc = self._make_grpc()
         self._rest: RestServer | None = None
         self.port = self.rest_port = 0
@@ -188,15 +197,17 @@ class EmbeddedServer:
         options = self._options
         if options.rest_port is None:
             return
-        pages = {options.metrics_path: self._metrics_page} if options.metrics_path else {}
+        pages = dict(options.rest.pages)
+        if self._demo is not None:
+            pages.update(self._demo.pages())
+        if options.metrics_path:
+            pages[options.metrics_path] = self._metrics_page
         try:
             self._rest = RestServer(
                 RestApi(self._api, self._metrics, options.max_request_bytes),
                 options.host,
                 options.rest_port,
-                dataclasses.replace(
-                    options.rest, max_bytes=options.max_request_bytes, pages={**options.rest.pages, **pages}
-                ),
+                dataclasses.replace(options.rest, max_bytes=options.max_request_bytes, pages=pages),
             )
         except OSError as error:
             raise PortError(f"cannot listen on {_join(options.host, options.rest_port)}: {error}") from error

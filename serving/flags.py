@@ -112,6 +112,15 @@ def _add_transport_flags(add: Callable) -> None:
         metavar="MS",
         help="from the arrival of a REST request to its answer (30000)",
     )
+    add("--demo", action="store_true", help="a search page on --rest_api_port")
+    add(
+        "--demo_index",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="folder of python -m serving.index whose pictures the page shows; may be repeated",
+    )
     add("--rest_api_enable_cors_support", **_SWITCH, help="let web pages of other origins ask")
     add(
         "--monitoring_config_file",

@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--rest_api_port and --port: expected two ports, got {arguments.port} twice")
     if arguments.monitoring_config_file is not None and not arguments.rest_api_port:
         parser.error("--monitoring_config_file needs --rest_api_port, which has the page")
+    if arguments.demo and not arguments.rest_api_port:
+        parser.error("--demo needs --rest_api_port, which has the page")
+    if arguments.demo_index and not arguments.demo:
+        parser.error("--demo_index needs --demo")
     if arguments.batching_parameters_file is not None and not arguments.enable_batching:
         parser.error("--batching_parameters_file needs --enable_batching")
     if arguments.enable_per_model_batching_parameters and not arguments.enable_batching:
@@ -144,6 +148,7 @@ def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
             cors=arguments.rest_api_enable_cors_support,
         ),
         metrics_path=read_path(arguments.monitoring_config_file) if arguments.monitoring_config_file else None,
+        demo_indexes=arguments.demo_index if arguments.demo else None,
         model_batching=arguments.enable_per_model_batching_parameters,
     )
 

@@ -177,8 +177,9 @@ def _publish(store: ItemStore) -> Path:
     from serving.index.published import memory, rebuild
 
     last = store.meta.get("last")
-    before = f"; the last version took {last['seconds']:.1f} s for {last['items']}" if last else ""
-    print(memory(store.count(), store.meta["dimension"], Path(store.meta["export"])) + before)
+    if last:
+        took = f"the last version took {last['seconds']:.1f} s for {last['items']}"
+        print(f"{memory(store.count(), store.meta['dimension'], Path(store.meta['export']))}; {took}")
     folder = rebuild(store)
     print(f"published {folder} with {store.count()} items")
     return folder

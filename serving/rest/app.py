@@ -73,7 +73,7 @@ Page = Callable[[Request], Response]
 class RestApp:
     """A WSGI application; `is_stopping` makes it refuse what comes.
 
-    The path of a page is either whole or, with a slash at its end, the beginning of many.
+    The path of a page is either whole or, with a star at its end, the beginning of many.
     """
 
     def __init__(self, api: RestApi, pages: Mapping[str, Page], *, seconds: float, cors: bool = False):
@@ -122,7 +122,7 @@ class RestApp:
     def _page(self, path: str) -> Page | None:
         if path in self._pages:
             return self._pages[path]
-        fitting = [start for start in self._pages if start.endswith("/") and path.startswith(start)]
+        fitting = [start for start in self._pages if start.endswith("*") and path.startswith(start[:-1])]
         return self._pages[max(fitting, key=len)] if fitting else None
 
     def _call(self, request: Request, deadline: float) -> Response:

@@ -42,7 +42,7 @@ class RestOptions:
         max_bytes: of one request body.
         connections: that are open at once; further ones wait to be accepted.
         cors: let web pages of other origins ask.
-        pages: what other paths than the API's answer; one that ends in a slash answers all below it.
+        pages: what other paths than the API's answer; one that ends in a star answers all that begin so.
     """
 
     threads: int = 32

@@ -427,12 +427,13 @@ def test_pages_by_path_and_by_its_beginning(constants, published, serve, tmp_pat
     def refuse(request):
         raise ServingError(grpc.StatusCode.NOT_FOUND, "no such picture")
 
-    pages = {"/echo/": echo, "/echo/no/": refuse, "/one": echo, "/broken": lambda request: 1 / 0}
+    pages = {"/echo/*": echo, "/echo/no/*": refuse, "/": echo, "/one": echo, "/broken": lambda request: 1 / 0}
     with serve(tmp_path, rest_port=0, rest=RestOptions(pages=pages)) as stub:
         base = f"http://127.0.0.1:{stub.rest_port}"
         assert urllib.request.urlopen(base + "/echo/a%2Fb?q=1", data=b" body").read() == b"POST /echo/a%2Fb q=1 body"
         assert urllib.request.urlopen(base + "/one").read() == b"GET /one "
         assert send(stub, "GET", "/echo/no/way")[:2] == (404, {"error": "no such picture"})
+        assert urllib.request.urlopen(base + "/").read() == b"GET / "
         assert send(stub, "GET", "/one/more")[0] == 404
         assert send(stub, "GET", "/broken")[:2] == (500, {"error": "internal error: ZeroDivisionError"})
 

@@ -1,0 +1,1 @@
+"""A search page on the REST port."""
