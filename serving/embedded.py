@@ -122,7 +122,8 @@ class EmbeddedServer:
             options.model_batching,
         )
         self._catalogue = catalogue
-        self._loader = Loader(catalogue, self._store, limits, options.poll_seconds, options.retries)
+        self._metrics = Metrics(self._store.names)
+        self._loader = Loader(catalogue, self._store, limits, options.poll_seconds, options.retries, self._metrics)
         self._reloader = Reloader(
             self._loader,
             self._store,
@@ -132,7 +133,6 @@ class EmbeddedServer:
         self._watch: ConfigFileWatch | None = None
         if options.config_file is not None and options.config_poll_seconds:
             self._watch = ConfigFileWatch(options.config_file, options.config_poll_seconds, self._reloader)
-        self._metrics = Metrics(self._store.names)
         self._api = Api(self._store, self._reloader, self._metrics, as_content=options.as_content)
         self._demo = Demo(self._store.names, options.demo_indexes) if options.demo_indexes is not None else None
         self._grpc = self._make_grpc()

@@ -35,7 +35,7 @@ def classify(
     """
     signature = _signature(servable, request.model_spec, CLASSIFY)
     examples = read_examples(request.input)
-    arrays = _run(servable, signature, examples, timeout)
+    arrays = _run(servable, signature, examples, timeout, "Classify")
     response = classification_pb2.ClassificationResponse()
     _name(response.model_spec, servable, signature.name)
     _write_classes(arrays, len(examples), response.result)
@@ -52,7 +52,7 @@ def regress(
     """
     signature = _signature(servable, request.model_spec, REGRESS)
     examples = read_examples(request.input)
-    arrays = _run(servable, signature, examples, timeout)
+    arrays = _run(servable, signature, examples, timeout, "Regress")
     response = regression_pb2.RegressionResponse()
     _name(response.model_spec, servable, signature.name)
     _write_values(arrays, len(examples), response.result)
@@ -76,7 +76,7 @@ def multi_inference(
         signatures.append(signature)
     joined = servable.join(signatures)
     examples = read_examples(request.input)
-    arrays = _run(servable, joined, examples, timeout)
+    arrays = _run(servable, joined, examples, timeout, "MultiInference")
     response = inference_pb2.MultiInferenceResponse()
     for task, signature in zip(request.tasks, signatures, strict=True):
         own = {alias: arrays[f"{signature.name}/{alias}"] for alias in signature.outputs}
@@ -149,9 +149,10 @@ def _signature(servable: Servable, spec: model_pb2.ModelSpec, method: str) -> Si
 
 
 def _run(
-    servable: Servable, signature: Signature, examples: np.ndarray, timeout: float | None
+    servable: Servable, signature: Signature, examples: np.ndarray, timeout: float | None, api: str
 ) -> dict[str, np.ndarray]:
-    arrays = servable.run(signature, {INPUT: examples}, signature.outputs, timeout)
+    servable.note_examples(len(examples))
+    arrays = servable.run(signature, {INPUT: examples}, signature.outputs, timeout, api=api)
     return dict(zip(signature.outputs, arrays, strict=True))
 
 

@@ -13,6 +13,7 @@ import grpc
 
 from serving.config import Catalogue, ModelConfig
 from serving.errors import ServingError
+from serving.metrics import Metrics
 from serving.servable import Limits, Servable
 from serving.store import AVAILABLE, END, LOADING, UNLOADING, Store
 from serving.versions import CopyWatch, Look, Snapshot, list_versions, take_snapshot
@@ -76,9 +77,19 @@ class Loader:
     """
 
     def __init__(
-        self, catalogue: Catalogue, store: Store, limits: Limits, poll_seconds: float, retries: Retries = Retries()
+        self,
+        catalogue: Catalogue,
+        store: Store,
+        limits: Limits,
+        poll_seconds: float,
+        retries: Retries = Retries(),
+        metrics: Metrics | None = None,
     ):
-        """Follow `catalogue` every `poll_seconds`; 0 looks once, at the start, and when it is replaced."""
+        """Follow `catalogue` every `poll_seconds`; 0 looks once, at the start, and when it is replaced.
+
+        What the models do is noted in `metrics`.
+        """
+        self._metrics = metrics
         self._catalogue = catalogue
         self._retries = retries
         self._replaced = threading.Event()
@@ -223,7 +234,7 @@ class Loader:
         name = model.config.name
         self._store.note(name, number, LOADING)
         try:
-            servable = Servable(name, number, path, self._limits)
+            servable = Servable(name, number, path, self._limits, self._metrics)
         except ServingError as error:
             failure = error
         except Exception as error:

@@ -27,6 +27,7 @@ from serving.codec import encode
 from serving.errors import ServingError, from_tensorflow, invalid
 from serving.image_inputs import ImageLimits
 from serving.manifest import has_manifest, other_versions
+from serving.metrics import Metrics
 from serving.signature import DEFAULT_SIGNATURE, Signature, read_signatures
 from tfthesis.errors import UserError
 
@@ -63,8 +64,10 @@ class Servable:
         signatures: those that can be called, by name.
     """
 
-    def __init__(self, name: str, version: int, path: Path, limits: Limits):
+    def __init__(self, name: str, version: int, path: Path, limits: Limits, metrics: Metrics | None = None):
         """Load the SavedModel in `path` into a Session of its own and replay its warm-up records.
+
+        What is run afterwards, and the warm-up as a whole, is noted in `metrics`.
 
         Raises:
             ServingError: the message says why it does not load or warm up.
@@ -72,9 +75,11 @@ class Servable:
         self.name = name
         self.version = version
         self._limits = limits
+        self._metrics = metrics or Metrics()
         # Only an export of this project promises that a string input named `image` is an encoded image.
         self._checks_images = has_manifest(path)
         self._batchers: dict[str, Batcher] = {}
+        self._is_warm = False
         if self._checks_images:
             for difference in other_versions(path):
                 logger.warning("%s version %d was exported with %s", name, version, difference)
@@ -90,10 +95,11 @@ class Servable:
             batching = _batching(path, limits)
             if batching is not None:
                 self._batchers = {name: Batcher(signature, batching) for name, signature in self.signatures.items()}
-            warmed = self._warm_up(path)
+            warmed = self._warm_up(path) if limits.warm_up_rounds else 0
         except BaseException:
             self.close()
             raise
+        self._is_warm = True
         seconds = time.monotonic() - start
         logger.info("loaded %s version %d in %.1f s, %d warm-up requests", name, version, seconds, warmed)
 
@@ -147,13 +153,26 @@ class Servable:
         inputs: Mapping[str, np.ndarray],
         outputs: Sequence[str],
         timeout: float | None = None,
+        *,
+        api: str = "Predict",
     ) -> list[np.ndarray]:
         """Return the arrays of the `outputs` aliases of `signature`, merged with other requests where that is on.
+
+        The time it takes is noted as that of the call `api`.
 
         Raises:
             ServingError: as `Signature.run` and `Batcher.run`.
         """
-        return self._batchers.get(signature.name, signature).run(inputs, outputs, timeout)
+        start = time.perf_counter()
+        arrays = self._batchers.get(signature.name, signature).run(inputs, outputs, timeout)
+        if self._is_warm:
+            self._metrics.note_run(self.name, api, time.perf_counter() - start)
+        return arrays
+
+    def note_examples(self, count: int) -> None:
+        """Note that a request has `count` examples."""
+        if self._is_warm:
+            self._metrics.note_examples(self.name, count)
 
     def join(self, signatures: Sequence[Signature]) -> Signature:
         """Return one signature that computes the outputs of `signatures`, as `NAME/OUTPUT`, in one run.
@@ -186,8 +205,16 @@ class Servable:
         return signature
 
     def _warm_up(self, path: Path) -> int:
-        if not self._limits.warm_up_rounds:
-            return 0
+        start, status = time.monotonic(), grpc.StatusCode.OK
+        try:
+            return self._replay(path)
+        except ServingError as error:
+            status = error.code
+            raise
+        finally:
+            self._metrics.note_warm_up(path, status, time.monotonic() - start)
+
+    def _replay(self, path: Path) -> int:
         count = 0
         for request in warmup.read_requests(path):
             try:

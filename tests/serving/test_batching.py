@@ -402,14 +402,14 @@ def test_empty_strings_are_filled_up_with_strings(eventually):
 
 
 def test_nothing_of_a_replaced_version_is_kept(constants, eventually, published, serve, tmp_path):
-    published(constants[1], tmp_path / "constant", 1)
+    published(constants[1], tmp_path / "left", 1)
     with serve(tmp_path, batching=Batching(), poll_seconds=0.05) as stub:
-        stub.predict("constant", {"x": np.zeros(1, np.float32)})
-        (servable,) = (thing for thing in gc.get_objects() if type(thing) is Servable and thing.signatures)
+        stub.predict("left", {"x": np.zeros(1, np.float32)})
+        (servable,) = (thing for thing in gc.get_objects() if type(thing) is Servable and thing.name == "left")
         kept = [weakref.ref(thing) for thing in (servable, servable._session, *servable._batchers.values())]
         del servable
-        published(constants[2], tmp_path / "constant", 2)
-        eventually(lambda: stub.predict("constant", {"x": np.zeros(1, np.float32)}).model_spec.version.value == 2)
+        published(constants[2], tmp_path / "left", 2)
+        eventually(lambda: stub.predict("left", {"x": np.zeros(1, np.float32)}).model_spec.version.value == 2)
         eventually(lambda: gc.collect() >= 0 and all(reference() is None for reference in kept))
 
 

@@ -229,7 +229,7 @@ def test_number_of_warmup_rounds(judge, published, tmp_path, monkeypatch):
     write_warmup(folder, prediction_log_pb2.PredictionLog(regress_log={"request": request}))
     runs = []
     run = Servable.run
-    monkeypatch.setattr(Servable, "run", lambda *arguments: runs.append(arguments) or run(*arguments))
+    monkeypatch.setattr(Servable, "run", lambda *given, **named: runs.append(given) or run(*given, **named))
     for rounds in (0, 3):
         Servable("judge", 1, folder, Limits(2**20, warm_up_rounds=rounds)).close()
         assert len(runs) == rounds

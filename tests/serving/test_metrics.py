@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import grpc
 import pytest
+import tensorflow as tf
 from google.protobuf import text_format
-from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import (
+    classification_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from serving.metrics import COUNT, Metrics, read_path
 from tfthesis.errors import UserError
@@ -61,10 +69,55 @@ def test_requests_are_counted_by_status_and_timed_where_they_succeed(stub):
     assert "# TYPE :tensorflow:serving:request_latency histogram" in page
 
 
+def test_time_in_the_model_is_part_of_the_latency(stub):
+    for _ in range(3):
+        stub.value("constant")
+    page = fetch(stub)
+    run = value(page, "runtime_latency_sum", model_name="constant", API="Predict", runtime="TF1")
+    whole = value(page, "request_latency_sum", model_name="constant", API="Predict", entrypoint="GRPC")
+    assert 0 < run < whole
+    assert value(page, "runtime_latency_count", model_name="constant", API="Predict", runtime="TF1") == 3
+
+
+def test_examples_and_warm_up(judge, published, serve, tmp_path):
+    folder = published(judge, tmp_path / "judge", 1)
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "judge"
+    for number in range(3):
+        request.input.example_list.examples.add().features.feature["x"].float_list.value.append(number)
+    log = prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog(request=request))
+    (folder / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    with serve(tmp_path, rest_port=0, metrics_path=PATH) as stub:
+        service = prediction_service_pb2_grpc.PredictionServiceStub(stub.channel)
+        service.Classify(request, timeout=20)
+        del request.input.example_list.examples[1:]
+        service.Classify(request, timeout=20)
+        page = fetch(stub)
+    # What warms up is no request.
+    assert value(page, "request_example_count_total", model="judge") == 4
+    assert value(page, "request_example_counts_count", model="judge") == 2
+    assert value(page, "request_example_counts_bucket", model="judge", le="2.0") == 1
+    assert value(page, "request_example_counts_bucket", model="judge", le="4.0") == 2
+    assert value(page, "runtime_latency_count", model_name="judge", API="Classify", runtime="TF1") == 2
+    assert value(page, "model_warmup_latency_count", model_path=str(folder), status="OK") == 1
+    assert value(page, "model_warmup_latency_sum", model_path=str(folder), status="OK") > 100
+
+
+def test_warm_ups_do_not_grow_the_page_for_ever():
+    metrics = Metrics()
+    for number in range(300):
+        metrics.note_warm_up(Path(f"/models/m/{number}"), grpc.StatusCode.OK, 1.0)
+    listed = re.findall(r'warmup_latency_count\{model_path="/models/m/(\d+)"', metrics.page())
+    assert sorted(map(int, listed)) == list(range(200, 300))
+
+
 def test_buckets_rise_to_the_count(stub):
     for _ in range(5):
         stub.value("constant")
-    counts = [int(count) for count in re.findall(r"_bucket\{.*\} (\d+)$", fetch(stub), re.MULTILINE)]
+    counts = re.findall(r"request_latency_bucket\{.*\} (\d+)$", fetch(stub), re.MULTILINE)
+    counts = [int(count) for count in counts]
     assert counts == sorted(counts)
     assert counts[0] == 0
     assert counts[-1] == 5
