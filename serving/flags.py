@@ -78,6 +78,14 @@ def _add_model_flags(add: Callable) -> None:
         metavar="PACKAGE",
         help="import this first, for the operations that it registers; may be repeated",
     )
+    add(
+        "--op_library",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="load this shared library of operations first; may be repeated",
+    )
 
 
 def _add_transport_flags(add: Callable) -> None:

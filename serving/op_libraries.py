@@ -84,8 +84,21 @@ def explain(error: tf.errors.OpError) -> ServingError | None:
         return None
     return not_found(
         f"Op type not registered '{match[1]}': the package that brings this operation is not imported here. "
-        "Install it and start the server with --import_module PACKAGE."
+        "Start the server with --import_module PACKAGE, once it is installed, or with --op_library FILE."
     )
+
+
+def load_libraries(files: Iterable[Path]) -> None:
+    """Register the operations of shared libraries named by the user.
+
+    Raises:
+        OSError: one of them does not load.
+    """
+    for file in files:
+        try:
+            tf.load_op_library(str(file))
+        except (tf.errors.OpError, RuntimeError) as error:
+            raise OSError(f"{file}: {error}") from error
 
 
 def import_modules(names: Iterable[str]) -> None:

@@ -74,7 +74,7 @@ def _serve(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from serving.loader import StartError
 
     tf.get_logger().setLevel(logging.ERROR)
-    _import_modules(arguments.import_module)
+    _register_operations(arguments)
     catalogue = _catalogue(arguments)
     server = EmbeddedServer(catalogue, _options(catalogue, arguments))
     code = OK
@@ -160,13 +160,17 @@ def _folders(catalogue: Catalogue, arguments: argparse.Namespace) -> list[Path]:
     return [config.base_path.parent for config in catalogue.models()]
 
 
-def _import_modules(names: Sequence[str]) -> None:
-    from serving.op_libraries import import_modules
+def _register_operations(arguments: argparse.Namespace) -> None:
+    from serving.op_libraries import import_modules, load_libraries
 
     try:
-        import_modules(names)
+        import_modules(arguments.import_module)
     except ImportError as error:
         raise UserError(f"--import_module: {error}") from error
+    try:
+        load_libraries(arguments.op_library)
+    except OSError as error:
+        raise UserError(f"--op_library: {error}") from error
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def test_broken_model_ends_the_start(constants, published, run, tmp_path):
         (["--model_config_file", "nowhere-at-all"], "--model_config_file nowhere-at-all"),
         (["--model_config_file", "x", "--model_name", "y"], "--model_name goes with --model_base_path"),
         (["--model_base_path", ".", "--import_module", "no_such_package"], "No module named 'no_such_package'"),
+        (["--model_base_path", ".", "--op_library", "nowhere.so"], "--op_library: nowhere.so"),
     ],
 )
 def test_wrong_arguments_exit_2(run, capsys, arguments, message):
