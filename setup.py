@@ -20,7 +20,7 @@ setup(
     package_data={
         "tfthesis": ["**/*.json", "**/*.txt"],
         "training": ["**/*.toml", "**/*.html", "**/*.md"],
-        "serving": ["**/*.json", "**/*.html", "**/*.css", "**/*.js", "**/*.yaml"],
+        "serving": ["**/*.json", "**/*.html", "**/*.css", "**/*.js", "**/*.yaml", "**/Dockerfile"],
     },
     python_requires=">=3.11,<3.14",
     install_requires=[
@@ -60,6 +60,7 @@ setup(
             "nbformat",
             "packaging",
             "pytest",
+            "pyyaml",
             "ruff",
             "selenium",
             "trustme",

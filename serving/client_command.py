@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 
 from serving.client import Client, ClientError, Hit, Label
+from serving.sharded import ShardedClient
 
 OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
@@ -42,6 +43,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--top", type=int, default=5, metavar="K", help="answers a question (5)")
     add("--host", default="127.0.0.1", help="(127.0.0.1)")
     add("--port", type=int, default=8500, help="(8500)")
+    add(
+        "--shard",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="instead of --host and --port: a server of each shard of an index, for --text and --image; repeated",
+    )
     add("--timeout", type=float, default=30.0, metavar="SECONDS", help="of one question (30)")
     add("--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for a server that is starting")
     add("--json", action="store_true", help="print JSON")
@@ -62,14 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--classify takes as many --image as --text, in pairs")
     if arguments.top < 1:
         parser.error(f"--top: expected at least 1, got {arguments.top}")
+    if arguments.shard and (arguments.classify or not asked):
+        parser.error("--shard is for searches, --text or --image without --classify")
     try:
-        with Client(
-            arguments.host,
-            arguments.port,
-            model=arguments.model,
-            timeout=arguments.timeout,
-            wait=arguments.wait,
-        ) as client:
+        with _connect(arguments, parser) as client:
             _ask(client, arguments)
     except OSError as error:
         print(f"error: --image {error.filename}: {error.strerror}", file=sys.stderr)
@@ -80,7 +84,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _ask(client: Client, arguments: argparse.Namespace) -> None:
+def _connect(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Client | ShardedClient:
+    how = {"model": arguments.model, "timeout": arguments.timeout, "wait": arguments.wait}
+    if not arguments.shard:
+        return Client(arguments.host, arguments.port, **how)
+    try:
+        return ShardedClient(arguments.shard, **how)
+    except ValueError as error:
+        parser.error(f"--shard: {error}")
+
+
+def _ask(client: Client | ShardedClient, arguments: argparse.Namespace) -> None:
     if arguments.status:
         _show(arguments, [state._asdict() for state in client.status()], _status_lines)
     elif arguments.metadata:

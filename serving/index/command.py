@@ -36,6 +36,13 @@ def make_parser() -> argparse.ArgumentParser:
     build.add_argument("--models", type=Path, default=Path("saved_models"), metavar="DIR", help="(saved_models)")
     build.add_argument("--kind", choices=("exact", "scann"), default="exact", help="of search (exact)")
     build.add_argument("--min-recall", type=float, default=0.9, metavar="R", help="of scann at ten (.9)")
+    build.add_argument(
+        "--shard",
+        type=_shard,
+        default=(1, 1),
+        metavar="K/N",
+        help="take only the items of the Kth of N indexes, 1/N to N/N, for as many servers",
+    )
     build.add_argument("--dry-run", action="store_true", help="say what it will take, and do nothing")
     _add_wait(build)
     add = _add(commands, "add", "add items, in place of those with the same ids, and publish a version")
@@ -73,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _build(arguments: argparse.Namespace) -> None:
     from serving.index.encode import encode_items
     from serving.index.item_store import FILE, ItemStore, changing
-    from serving.index.items import read_items
+    from serving.index.items import of_shard, read_items
     from serving.index.published import export_digest, memory
     from tfthesis.export.manifest import verify_export
     from tfthesis.export.publish import check_model_name, versions
@@ -83,7 +90,9 @@ def _build(arguments: argparse.Namespace) -> None:
     if versions(target):
         raise UserError(f"{target} has versions already; choose another --name")
     manifest = verify_export(arguments.export)
-    items = read_items(arguments.items)
+    items = of_shard(read_items(arguments.items), arguments.shard)
+    if not items:
+        raise UserError(f"--shard {arguments.shard[0]}/{arguments.shard[1]}: none of the items belongs to it")
     dimension = _dimension(arguments.export, manifest)
     print(memory(len(items), dimension, arguments.export))
     if arguments.dry_run:
@@ -95,6 +104,7 @@ def _build(arguments: argparse.Namespace) -> None:
         "target": str(target),
         "kind": arguments.kind,
         "min_recall": arguments.min_recall,
+        "shard": arguments.shard,
     }
     with changing(arguments.index, make=True):
         if (arguments.index / FILE).exists():
@@ -116,16 +126,19 @@ def _build(arguments: argparse.Namespace) -> None:
 def _change(arguments: argparse.Namespace) -> None:
     from serving.index.encode import encode_items
     from serving.index.item_store import ItemStore, changing
-    from serving.index.items import read_items
-    from serving.index.published import check_export
+    from serving.index.items import is_of_shard, of_shard, read_items
+    from serving.index.published import check_export, is_behind
 
     with changing(arguments.index), ItemStore(arguments.index) as store:
+        shard = store.meta["shard"]
         if arguments.command == "remove":
-            print(f"removed {store.remove(arguments.id)} items, {store.count()} are left")
+            ids = [name for name in arguments.id if is_of_shard(name, shard)]
+            print(f"removed {store.remove(ids)} items, {store.count()} are left")
         else:
-            batches = encode_items(check_export(store), read_items(arguments.items))
+            batches = encode_items(check_export(store), of_shard(read_items(arguments.items), shard))
             print(f"stored {store.upsert(item for batch in batches for item in batch)} items of {store.count()}")
-        if arguments.later:
+        # On a shard it may be that none of the items was its own.
+        if arguments.later or not is_behind(store):
             return
         folder = _publish(store)
     _wait(folder, arguments)
@@ -202,6 +215,13 @@ def _dimension(export: Path, manifest: dict) -> int:
     if len(widths) != 1 or None in widths:
         raise UserError(f"{export}: expected encode_image or encode_text with embeddings of one width, got {widths}")
     return widths.pop()
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"expected K/N with K from 1 to N, got {text!r}")
+    return int(number), int(count)
 
 
 def _add(commands, name: str, help: str) -> argparse.ArgumentParser:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def read_items(source: Path) -> list[Item]:
             raise UserError(f"--items {source}: two {item.modality}s have the id {item.id!r}")
         seen.add((item.modality, item.id))
     return items
+
+
+def is_of_shard(name: str, shard: Sequence[int]) -> bool:
+    """Return whether the item `name` belongs to shard K of N, `shard`; that follows from the name alone."""
+    number, count = shard
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % count == number - 1
+
+
+def of_shard(items: Sequence[Item], shard: Sequence[int]) -> list[Item]:
+    """Return the items that belong to `shard`."""
+    return [item for item in items if is_of_shard(item.id, shard)]
 
 
 def _read_folder(folder: Path) -> list[Item]:

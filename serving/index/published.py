@@ -11,6 +11,7 @@ import grpc
 from serving.client import Client, ClientError
 from serving.index.assemble import assemble
 from serving.index.item_store import ItemStore, ids_digest
+from serving.sharded import parse_address
 from tfthesis.errors import UserError
 from tfthesis.export.manifest import read_manifest, verify_export
 from tfthesis.export.publish import versions
@@ -150,12 +151,13 @@ def wait_until_served(address: str, model: str, version: int, seconds: float, sa
     Raises:
         UserError: the version does not load there, or `seconds` have passed.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"--wait: expected HOST:PORT, got {address!r}")
+    try:
+        host, port = parse_address(address)
+    except ValueError as error:
+        raise UserError(f"--wait: {error}") from error
     end = time.monotonic() + seconds
     state = "no answer"
-    with Client(host, int(port), model=model, timeout=5.0) as client:
+    with Client(host, port, model=model, timeout=5.0) as client:
         while time.monotonic() < end:
             try:
                 found = {entry.version: entry for entry in client.status()}

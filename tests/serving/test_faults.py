@@ -134,7 +134,7 @@ def test_damaged_index_files_are_an_error_and_never_the_end_of_the_process(scann
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (np.ones((2, 9), np.float32), "match dataset"),
+        (np.ones((2, 9), np.float32), "dataset"),
         (np.float32([[np.nan] * 8]), "NaN"),
         (np.float32([[np.inf] * 8]), "infinity"),
     ],
