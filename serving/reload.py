@@ -48,12 +48,25 @@ class Reloader:
         # One configuration at a time; a second one waits.
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        # New models that no configuration has waited for to the end.
+        self._awaited: set[str] = set()
 
-    def apply(self, message: model_server_config_pb2.ModelServerConfig, timeout: float | None = None) -> None:
+    def apply(
+        self,
+        message: model_server_config_pb2.ModelServerConfig,
+        timeout: float | None = None,
+        *,
+        is_trusted: bool = False,
+    ) -> None:
         """Serve exactly the models of `message`; return when each new one has an AVAILABLE version.
 
         Models that it leaves out are unloaded. It waits at most `timeout` seconds; a model whose folder stays
-        empty is waited for without end otherwise.
+        empty is waited for without end otherwise. One that was waited for in vain is still new the next time.
+
+        Args:
+            message: the configuration.
+            timeout: in seconds.
+            is_trusted: it may name models in any folder.
 
         Raises:
             ServingError: INVALID_ARGUMENT, PERMISSION_DENIED: the configuration cannot be used and the old one
@@ -65,14 +78,16 @@ class Reloader:
             configs = configs_of(message, "ReloadConfigRequest")
         except UserError as error:
             raise invalid(str(error)) from error
-        self._check_base_paths(configs)
+        if not is_trusted:
+            self._check_base_paths(configs)
         if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
             raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "another configuration is being loaded")
         try:
-            new = self._loader.replace(Catalogue(lambda: configs, named=True))
-            for config in configs:
-                if config.name in new:
-                    self._await_available(config.name, deadline)
+            self._awaited |= self._loader.replace(Catalogue(lambda: configs, named=True))
+            self._awaited &= {config.name for config in configs}
+            for name in sorted(self._awaited):
+                self._await_available(name, deadline)
+                self._awaited.discard(name)
             for config in configs:
                 self._store.set_labels(config.name, config.labels, allow_unavailable=self._label_unavailable)
         finally:
@@ -113,6 +128,7 @@ class ConfigFileWatch:
         self._seconds = seconds
         self._reloader = reloader
         self._last = read_config_file(path)
+        self._is_open = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="config file", daemon=True)
 
@@ -138,8 +154,11 @@ class ConfigFileWatch:
 
     def _look(self) -> None:
         message = read_config_file(self._path)
-        if message == self._last:
+        if message == self._last and not self._is_open:
             return
-        self._last = message
-        self._reloader.apply(message)
+        # What fails, or has no version yet, is tried again.
+        self._last, self._is_open = message, True
+        # Whoever can write the file can also start the server.
+        self._reloader.apply(message, self._seconds, is_trusted=True)
+        self._is_open = False
         logger.info("%s was read again", self._path)

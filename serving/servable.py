@@ -54,6 +54,19 @@ class Limits:
     model_batching: bool = False
 
 
+class _Session(tf.compat.v1.Session):
+    """A Session that loads in the thread of the loader.
+
+    Restoring variables takes as many threads as there are processors, which all Sessions share, from the requests of
+    the version before. Requests do not come here: see `Signature.run`.
+    """
+
+    def run(self, fetches, feed_dict=None, options=None, run_metadata=None):
+        options = options or tf.compat.v1.RunOptions()
+        options.inter_op_thread_pool = -1
+        return super().run(fetches, feed_dict, options, run_metadata)
+
+
 class Servable:
     """A loaded SavedModel; safe to use from several threads.
 
@@ -84,9 +97,7 @@ class Servable:
             for difference in other_versions(path):
                 logger.warning("%s version %d was exported with %s", name, version, difference)
         start = time.monotonic()
-        self._session = tf.compat.v1.Session(
-            graph=tf.Graph(), config=tf.compat.v1.ConfigProto(allow_soft_placement=True)
-        )
+        self._session = _Session(graph=tf.Graph(), config=tf.compat.v1.ConfigProto(allow_soft_placement=True))
         try:
             definitions = _load(self._session, path)
             self._definitions = definitions

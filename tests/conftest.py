@@ -29,6 +29,11 @@ hypothesis.settings.load_profile("repeatable")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow")
+    # Here, since pytest reads the options of this conftest.py alone before it looks for tests.
+    group = parser.getgroup("blackbox", "the server that tests/blackbox asks")
+    group.addoption("--server-command", help="starts it, given flags of tensorflow_model_server (serving.server)")
+    group.addoption("--server-address", metavar="HOST:GRPC_PORT:REST_PORT", help="it runs already, see --server-models")
+    group.addoption("--server-models", metavar="DIR", help="what tests/blackbox/models.py wrote and it serves")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 import grpc
 import pytest
@@ -191,6 +192,23 @@ def test_configuration_file_is_read_again_and_a_broken_one_changes_nothing(model
         file.write_text(config_text(entry(models / "second")))
         eventually(lambda: serves(stub, "second"))
         eventually(lambda: not serves(stub, "first"))
+
+
+def test_configuration_file_that_waits_for_a_version_is_read_on(models, serve, eventually, constants, published):
+    """Also outside the allowed folders, since nobody but the operator writes the file."""
+    file, elsewhere = models / "models.config", models.parent / "elsewhere"
+    elsewhere.mkdir()
+    file.write_text(config_text(entry(models / "first")))
+    options = {"allowed_base_paths": [models], "config_file": file, "config_poll_seconds": 0.05}
+    with serve(catalogue_of_file(file), **options) as stub:
+        file.write_text(config_text(entry(models / "first"), entry(elsewhere, "empty")))
+        time.sleep(0.5)
+        file.write_text(config_text(entry(models / "first"), entry(models / "second")))
+        eventually(lambda: serves(stub, "second"))
+        file.write_text(config_text(entry(models / "first"), entry(elsewhere, "empty")))
+        eventually(lambda: not serves(stub, "second"))
+        published(constants[3], elsewhere, 1)
+        eventually(lambda: serves(stub, "empty"))
 
 
 def test_failing_load_is_tried_again_and_then_ends(everything, constants, published, serve, eventually, tmp_path):
