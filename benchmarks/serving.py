@@ -5,7 +5,8 @@
 Two models: a perceptron (300-2048-512-512-512, one row a question) and a search among 100,000 vectors. Each is
 served by `python -m serving.server --enable_batching`, with the same flags for every number of clients, which
 ask from a process of their own with ready-made bytes. In the same run: the same SavedModel as a callable of a
-Session in this process, for one and for eight threads. Then 200 questions a second: those from a second before
+Session in this process, for one, two and eight threads, and a gRPC server that answers without any work, which tells
+how much of the difference is the transport's. Then 200 questions a second: those from a second before
 a new version of the perceptron appears to a second after it is served, and the same when it is taken back.
 """
 
@@ -149,7 +150,7 @@ def measure(name: str, write: Callable[[Path], None], width: int, seconds: float
             rows.append(row_of(f"{name}, server, {clients} clients", times, len(times) / seconds))
     with open_session(export) as model:
         call = model.callable("serving_default")
-        for threads in (1, 8):
+        for threads in (1, 2, 8):
             times, rate = repeat(lambda: call({"x": x}), threads, seconds)
             rows.append(row_of(f"{name}, Session callable, {threads} threads", times, rate))
     by_name = {row["what"]: row for row in rows}
@@ -159,6 +160,21 @@ def measure(name: str, write: Callable[[Path], None], width: int, seconds: float
     print(f"{name}: the server adds {added:.3f} ms at the median; 32 clients get {share:.2f} of 8 threads")
     shutil.rmtree(folder / name)
     return [*rows, {"what": f"{name}, ratios", "added_ms": round(added, 4), "share": round(share, 4)}]
+
+
+def measure_transport(seconds: float, request: Path) -> list[Row]:
+    """Measure a server that answers `request` without looking at it."""
+    rows = []
+    command = [sys.executable, "-m", "benchmarks.bare"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            address = process.stdout.readline().strip()
+            for clients in CLIENTS:
+                times = ask(address, request, clients, seconds)
+                rows.append(row_of(f"bare gRPC, {clients} clients", times, len(times) / seconds))
+        finally:
+            process.terminate()
+    return rows
 
 
 def swap(folder: Path) -> list[Row]:
@@ -214,6 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{'':44} {'a second':>9} {'p50 ms':>9} {'p99 ms':>9}")
         rows = [
             *measure("perceptron", write_perceptron, WIDTHS[0], arguments.seconds, folder),
+            *measure_transport(arguments.seconds, folder / "perceptron.request"),
             *measure("search", write_search, 128, arguments.seconds, folder),
             *swap(folder),
         ]

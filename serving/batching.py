@@ -134,7 +134,18 @@ class _Task:
         self.result: list[np.ndarray] | ServingError | None = None
         #: The tasks that this one's thread has to run, itself first, once it is its turn.
         self.batch: list[_Task] = []
-        self.is_called = threading.Event()
+        # Held until it has been run or leads a run. A bare lock wakes its thread in half the time of an event.
+        self._call = threading.Lock()
+        self._call.acquire()
+
+    def call(self) -> None:
+        """Wake the thread of this task."""
+        self._call.release()
+
+    def wait(self) -> bool:
+        """Wait until it is called, or its deadline; returns whether it was called."""
+        left = self.time_left()
+        return self._call.acquire(timeout=-1 if left is None else max(0.0, left))
 
     def time_left(self) -> float | None:
         """Return the seconds until the deadline, None without one."""
@@ -180,15 +191,20 @@ class Batcher:
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def _run_task(self, inputs: Arrays, outputs: Sequence[str], rows: int, deadline: float | None) -> list[np.ndarray]:
-        task = _Task(inputs, outputs, rows, deadline, self._kind(inputs, outputs, rows))
         with self._lock:
-            if self._running < self._batching.threads and not self._waiting:
-                self._running += 1
-                task.batch = [task]
-            else:
-                self._enqueue(task)
-        if not task.batch:
-            self._await(task)
+            is_free = self._running < self._batching.threads and not self._waiting
+            self._running += is_free
+        if is_free and not self._batching.timeout:
+            # The common case on an idle server, where every microsecond shows: nobody is there to be merged with.
+            try:
+                return self._run_alone(inputs, outputs, rows, deadline)
+            finally:
+                self._call_next()
+        task = _Task(inputs, outputs, rows, deadline, self._kind(inputs, outputs, rows))
+        if is_free:
+            task.batch = [task]
+        else:
+            self._wait_in_line(task)
         if task.batch:
             try:
                 self._fill(task)
@@ -205,9 +221,21 @@ class Batcher:
     def _kind(self, inputs: Arrays, outputs: Sequence[str], rows: int) -> tuple:
         """Return what has to be equal of two tasks that are merged."""
         pads = self._batching.pad_variable_length_inputs
-        shapes = [(alias, array.dtype.str, array.ndim if pads else array.shape[1:]) for alias, array in inputs.items()]
+        # The signature always gives its inputs in one order.
+        shapes = [(array.dtype, array.ndim if pads else array.shape[1:]) for array in inputs.values()]
         # An empty request tells nothing about the rows that it would be merged with.
-        return (tuple(outputs), tuple(sorted(shapes)), rows == 0)
+        return (tuple(outputs), tuple(shapes), rows == 0)
+
+    def _wait_in_line(self, task: _Task) -> None:
+        """Return when the task was run by another thread or leads a run of its own, or its deadline has passed."""
+        with self._lock:
+            # Somebody may have ended since it was found that nobody was free.
+            if self._running < self._batching.threads and not self._waiting:
+                self._running += 1
+                task.batch = [task]
+                return
+            self._enqueue(task)
+        self._await(task)
 
     def _enqueue(self, task: _Task) -> None:
         room = self._batching.max_enqueued_batches * self._batching.max_batch_size
@@ -215,14 +243,15 @@ class Batcher:
         if sum(max(1, waiting.rows) for waiting in self._waiting) + max(1, task.rows) > room:
             raise ServingError(grpc.StatusCode.UNAVAILABLE, _FULL)
         self._waiting.append(task)
-        self._came.notify_all()
+        if self._batching.timeout:
+            self._came.notify_all()
 
     def _await(self, task: _Task) -> None:
         """Wait until the task was run by another thread, it is this thread's turn, or the deadline has passed.
 
         A run that another thread has taken it into may last as long as the most patient request in it.
         """
-        if task.is_called.wait(task.time_left()):
+        if task.wait():
             return
         with self._lock:
             if task in self._waiting:
@@ -250,7 +279,7 @@ class Batcher:
             if self._waiting:
                 leader = self._waiting.popleft()
                 leader.batch = [leader]
-                leader.is_called.set()
+                leader.call()
             else:
                 self._running -= 1
 
@@ -266,30 +295,35 @@ class Batcher:
                 for task in batch:
                     self._execute_alone(task)
                 return
-            ends = np.cumsum([task.rows for task in batch])[:-1]
-            columns = [np.split(array[: sum(task.rows for task in batch)], ends) for array in arrays]
-            for task, result in zip(batch, zip(*columns, strict=True), strict=True):
-                task.result = list(result)
+            first = 0
+            for task in batch:
+                last = first + task.rows
+                task.result = [array[first:last] for array in arrays]
+                first = last
         except Exception as error:
             for task in batch:
                 task.result = task.result or ServingError(grpc.StatusCode.INTERNAL, f"internal error: {error!r}")
             raise
         finally:
             for task in batch[1:]:
-                task.is_called.set()
+                task.call()
 
     def _execute_alone(self, task: _Task) -> None:
         try:
-            left = task.time_left()
-            if left is not None and left <= 0:
-                raise _late("the deadline passed before the request was run")
-            rows = self._batching.padded(task.rows)
-            inputs = _fill_up(task.inputs, task.inputs, rows) if rows > task.rows else task.inputs
-            arrays = self._signature.run(inputs, task.outputs, left)
-            _check_outputs(task.outputs, arrays, rows)
-            task.result = [array[: task.rows] for array in arrays]
+            task.result = self._run_alone(task.inputs, task.outputs, task.rows, task.deadline)
         except ServingError as error:
             task.result = error
+
+    def _run_alone(self, inputs: Arrays, outputs: Sequence[str], rows: int, deadline: float | None) -> list[np.ndarray]:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise _late("the deadline passed before the request was run")
+        padded = self._batching.padded(rows)
+        if padded > rows:
+            inputs = _fill_up(inputs, inputs, padded)
+        arrays = self._signature.run(inputs, outputs, left)
+        _check_outputs(outputs, arrays, padded)
+        return [array[:rows] for array in arrays] if padded > rows else arrays
 
     def _merge(self, batch: Sequence[_Task]) -> list[np.ndarray]:
         rows = sum(task.rows for task in batch)
