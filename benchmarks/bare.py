@@ -1,4 +1,4 @@
-"""A gRPC server that answers at once with ready-made bytes: what the transport alone costs. `python -m benchmarks.bare`.
+"""A gRPC server that answers at once, with ready-made bytes: what transport alone costs. `python -m benchmarks.bare`.
 
 It has as many threads as the embedded server and speaks the same method.
 """
