@@ -99,7 +99,12 @@ class Client:
         self._timeout = timeout
         self._wait = wait
         # Messages of any size, both ways: the default of 4 MB is soon reached by embeddings.
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            # Where a name leads to several addresses, as that of a headless service, ask all of them in turn.
+            ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+        ]
         self._channel = grpc.insecure_channel(self.address, options=options)
 
     def __enter__(self) -> Client:

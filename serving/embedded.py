@@ -31,6 +31,7 @@ from serving.service import handlers
 from serving.store import Store
 from tfthesis.errors import UserError
 
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _START_CHECK_SECONDS = 0.05
 # Time for requests to notice that the grace period is over.
 _CANCEL_SECONDS = 1.0
@@ -171,6 +172,8 @@ class EmbeddedServer:
         if self._watch is not None:
             self._watch.stop()
         self._reloader.stop()
+        if self._rest is not None:
+            self._rest.begin_stop(deadline - time.monotonic())
         ended = self._grpc.stop(self._options.grace_seconds)
         drained = ended.wait(deadline - time.monotonic())
         if self._rest is not None:
@@ -197,9 +200,11 @@ class EmbeddedServer:
         options = self._options
         if options.rest_port is None:
             return
-        pages = dict(options.rest.pages)
+        pages, hosts = dict(options.rest.pages), options.rest.hosts
         if self._demo is not None:
             pages.update(self._demo.pages())
+            # The page shows pictures to whoever asks; on a machine's own address only that machine may.
+            hosts = hosts or (_LOOPBACK if options.host in _LOOPBACK else ())
         if options.metrics_path:
             pages[options.metrics_path] = self._metrics_page
         try:
@@ -207,7 +212,7 @@ class EmbeddedServer:
                 RestApi(self._api, self._metrics, options.max_request_bytes),
                 options.host,
                 options.rest_port,
-                dataclasses.replace(options.rest, max_bytes=options.max_request_bytes, pages=pages),
+                dataclasses.replace(options.rest, max_bytes=options.max_request_bytes, pages=pages, hosts=hosts),
             )
         except OSError as error:
             raise PortError(f"cannot listen on {_join(options.host, options.rest_port)}: {error}") from error

@@ -30,6 +30,7 @@ from serving.manifest import has_manifest, other_versions
 from serving.metrics import Metrics
 from serving.signature import DEFAULT_SIGNATURE, Signature, read_signatures
 from tfthesis.errors import UserError
+from tfthesis.export.manifest import verify_export
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,8 @@ class Servable:
         What is run afterwards, and the warm-up as a whole, is noted in `metrics`.
 
         Raises:
-            ServingError: the message says why it does not load or warm up.
+            ServingError: the message says why it does not load or warm up; DATA_LOSS where a file of an export of
+                this project is not as its manifest says.
         """
         self.name = name
         self.version = version
@@ -94,6 +96,7 @@ class Servable:
         self._batchers: dict[str, Batcher] = {}
         self._is_warm = False
         if self._checks_images:
+            _verify(path)
             for difference in other_versions(path):
                 logger.warning("%s version %d was exported with %s", name, version, difference)
         start = time.monotonic()
@@ -256,6 +259,14 @@ def _load(session: tf.compat.v1.Session, path: Path) -> dict[str, meta_graph_pb2
     except (OSError, RuntimeError, ValueError) as error:
         raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"{path} does not load: {error}") from error
     return dict(meta_graph.signature_def)
+
+
+def _verify(path: Path) -> None:
+    """Compare every file of an export with its manifest: a flipped bit may load, and answer something else."""
+    try:
+        verify_export(path)
+    except UserError as error:
+        raise ServingError(grpc.StatusCode.DATA_LOSS, str(error)) from error
 
 
 def _batching(path: Path, limits: Limits) -> Batching | None:

@@ -2,7 +2,9 @@
 
 Each server has the model of one shard (`python -m serving.index build --shard 1/2`), all under the same name. Every
 server is asked at the same time, and the best of what they find is the answer of one server that had all items: a
-shard returns its best items, and an item that is among the best of all is among the best of its shard.
+shard returns its best items, and an item that is among the best of all is among the best of its shard. Where several
+items have one score, which of them come may differ; and an approximate index of a shard misses other items than one of
+all items would.
 
 >>> with ShardedClient(["10.0.0.1:8500", "10.0.0.2:8500"], model="photos") as client:
 ...     client.search_by_text(["a red cube"])
@@ -14,6 +16,8 @@ import concurrent.futures
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import grpc
 
 from serving.client import Client, ClientError, Hit
 
@@ -102,18 +106,26 @@ class ShardedClient:
 
     def _ask_all(self, ask: Callable[[Client], list[list[Hit]]]) -> list[list[list[Hit]]]:
         futures = [self._pool.submit(ask, client) for client in self._clients]
-        answers, failures = [], []
+        answers, failures, lacking = [], [], []
         for client, future in zip(self._clients, futures, strict=True):
             try:
                 answers.append(future.result())
             except ClientError as error:
-                failures.append((client.address, error))
+                (lacking if _lacks_search(error) else failures).append((client.address, error))
+        if not answers:
+            # Then it is no shard without items of that kind, but a search that there is not.
+            failures += lacking
         if len(failures) > self._may_fail:
             named = "; ".join(f"shard {address}: {error.message}" for address, error in failures)
             raise ClientError(failures[0][1].code, named)
         for address, error in failures:
             logger.warning("answered without shard %s: %s", address, error.message)
         return answers
+
+
+def _lacks_search(error: ClientError) -> bool:
+    """Return whether a server has no such search, as that of a shard in which no item of the modality lies."""
+    return error.code is grpc.StatusCode.FAILED_PRECONDITION and "signature" in error.message
 
 
 def _best(found: Sequence[Sequence[Hit]], count: int) -> list[Hit]:

@@ -59,7 +59,11 @@ def assemble(
     examples = _examples(export)
     kept = [name for name in loaded.signatures if name.startswith("encode_") or name == "classify"]
     served = {name: _signature(loaded.signatures[name], examples[name]) for name in kept}
-    index = {name: build_neighbours(gallery, kind, name=name) for name, gallery in galleries.items()}
+    # Those that will ask are of the other modality, where there are such items.
+    askers = {name: [other.vectors for key, other in galleries.items() if key != name] for name in galleries}
+    index = {
+        name: build_neighbours(gallery, kind, queries=askers[name], name=name) for name, gallery in galleries.items()
+    }
     figures = {name: _check_recall(name, index[name], gallery, min_recall) for name, gallery in galleries.items()}
     for modality, neighbours in index.items():
         encoder = f"encode_{_OTHER[modality]}"
@@ -108,7 +112,14 @@ def _resources(loaded: Any, functions: Sequence[Any]) -> list[Any]:
 
 
 def _check_recall(name: str, index: Neighbours, gallery: Gallery, bound: float) -> dict[str, float]:
+    measured = index.choice.figures.get("recall_at_10")
     if index.kind == "exact":
+        # Also an approximate index that was given up, because it finds too little or is no faster.
+        if measured is not None and measured < bound:
+            raise UserError(
+                f"{name}: a scann index of these items has recall@10 {measured:.3f}, below --min-recall {bound}; "
+                "nothing was published; build with --kind exact"
+            )
         return {}
     vectors = np.asarray(gallery.vectors, np.float32)
     queries = vectors[np.random.default_rng(0).permutation(len(vectors))[:_PROBES]]

@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     build.add_argument("--name", required=True, help="of the model to serve")
     build.add_argument("--models", type=Path, default=Path("saved_models"), metavar="DIR", help="(saved_models)")
     build.add_argument("--kind", choices=("exact", "scann"), default="exact", help="of search (exact)")
-    build.add_argument("--min-recall", type=float, default=0.9, metavar="R", help="of scann at ten (.9)")
+    build.add_argument("--min-recall", type=_share, default=0.9, metavar="R", help="of scann at ten (.9)")
     build.add_argument(
         "--shard",
         type=_shard,
@@ -44,19 +44,19 @@ def make_parser() -> argparse.ArgumentParser:
         help="take only the items of the Kth of N indexes, 1/N to N/N, for as many servers",
     )
     build.add_argument("--dry-run", action="store_true", help="say what it will take, and do nothing")
-    _add_wait(build)
+    _add_keep(build)
     add = _add(commands, "add", "add items, in place of those with the same ids, and publish a version")
     add.add_argument("--items", type=Path, required=True, metavar="PATH", help="folder of images, or a .jsonl file")
     add.add_argument("--later", action="store_true", help="leave the version to a rebuild")
-    _add_wait(add)
+    _add_keep(add)
     remove = _add(commands, "remove", "remove items, and publish a version")
     remove.add_argument("--id", action="append", required=True, metavar="ID", help="may be repeated")
     remove.add_argument("--later", action="store_true", help="leave the version to a rebuild")
-    _add_wait(remove)
+    _add_keep(remove)
     rebuild = _add(commands, "rebuild", "publish a version if items changed since the last one")
     rebuild.add_argument("--force", action="store_true", help="also if none did, as after a rollback")
     rebuild.add_argument("--every", type=float, metavar="SECONDS", help="go on until it is told to end")
-    _add_wait(rebuild)
+    _add_keep(rebuild)
     _add(commands, "verify", "check items, export and versions")
     rollback = _add(commands, "rollback", "hide the highest version, so that servers return to the one before")
     rollback.add_argument("--to", type=int, metavar="VERSION", help="hide all above this one")
@@ -116,7 +116,7 @@ def _build(arguments: argparse.Namespace) -> None:
         ItemStore.create(arguments.index, meta, (item for batch in batches for item in batch))
         try:
             with ItemStore(arguments.index) as store:
-                folder = _publish(store)
+                folder = _publish(store, arguments)
         except UserError:
             (arguments.index / FILE).unlink()
             raise
@@ -140,7 +140,7 @@ def _change(arguments: argparse.Namespace) -> None:
         # On a shard it may be that none of the items was its own.
         if arguments.later or not is_behind(store):
             return
-        folder = _publish(store)
+        folder = _publish(store, arguments)
     _wait(folder, arguments)
 
 
@@ -155,14 +155,20 @@ def _rebuild(arguments: argparse.Namespace) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
     while True:
-        folder = None
-        with changing(arguments.index), ItemStore(arguments.index) as store:
-            if arguments.force or is_behind(store):
-                folder = _publish(store)
-            elif arguments.every is None:
-                print("no item changed since the last version")
-        if folder is not None:
-            _wait(folder, arguments)
+        try:
+            folder = None
+            with changing(arguments.index), ItemStore(arguments.index) as store:
+                if arguments.force or is_behind(store):
+                    folder = _publish(store, arguments)
+                elif arguments.every is None:
+                    print("no item changed since the last version")
+            if folder is not None:
+                _wait(folder, arguments)
+        except UserError as error:
+            if arguments.every is None:
+                raise
+            # What failed this time may be mended the next: another command was at work, the disk was full.
+            print(f"error: {error}", file=sys.stderr, flush=True)
         if arguments.every is None or stop.wait(arguments.every):
             return
 
@@ -186,8 +192,8 @@ def _rollback(arguments: argparse.Namespace) -> None:
     _wait(target / str(version), arguments)
 
 
-def _publish(store: ItemStore) -> Path:
-    from serving.index.published import memory, rebuild
+def _publish(store: ItemStore, arguments: argparse.Namespace) -> Path:
+    from serving.index.published import memory, prune, rebuild
 
     last = store.meta.get("last")
     if last:
@@ -195,6 +201,9 @@ def _publish(store: ItemStore) -> Path:
         print(f"{memory(store.count(), store.meta['dimension'], Path(store.meta['export']))}; {took}")
     folder = rebuild(store)
     print(f"published {folder} with {store.count()} items")
+    if arguments.keep:
+        for name in prune(folder.parent, arguments.keep):
+            print(f"deleted {name}")
     return folder
 
 
@@ -228,6 +237,25 @@ def _add(commands, name: str, help: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
     parser.add_argument("--index", type=Path, required=True, metavar="DIR", help="folder of the index")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected 0 to 1, got {text}")
+    return value
+
+
+def _add_keep(parser: argparse.ArgumentParser) -> None:
+    help = "delete all but the N newest versions, and those that were rolled back, after publishing (0: none)"
+    parser.add_argument("--keep", type=_count, default=0, metavar="N", help=help)
+    _add_wait(parser)
 
 
 def _add_wait(parser: argparse.ArgumentParser) -> None:

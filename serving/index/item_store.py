@@ -11,9 +11,10 @@ import fcntl
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -31,13 +32,18 @@ CREATE TABLE items (
 );
 CREATE TABLE log (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, action TEXT NOT NULL CHECK (action IN ('upsert', 'remove')),
-    modality TEXT NOT NULL, id TEXT NOT NULL
+    modality TEXT NOT NULL, id TEXT NOT NULL, digest BLOB
 );
 """
 
 
+_COLUMNS = "modality, id, payload, vector, thumbnail, thumbnail_digest, digest"
+_PLACES = "?, ?, ?, ?, ?, ?, ?"
 # Time until a file that another program writes is given up.
 _BUSY_SECONDS = 5.0
+# Time that a command waits for another one to end.
+_WAIT_SECONDS = 60.0
+_CHECK_SECONDS = 0.1
 # What keeps a whole file from being used: somebody else, the disk, permissions.
 _OUTSIDE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 
@@ -103,18 +109,21 @@ class ItemStore:
         Raises:
             UserError: a vector has another width than the index, or holds NaN or infinity.
         """
-        count = 0
+        # They are gathered in a temporary table first, which keeps nobody from reading: making them may take hours.
         with self._transaction() as database:
-            for item in items:
-                row = self._row(item)
-                database.execute("DELETE FROM items WHERE modality = ? AND id = ?", row[:2])
-                database.execute(
-                    "INSERT INTO items (modality, id, payload, vector, thumbnail, thumbnail_digest, digest) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    row,
-                )
-                self._log("upsert", [row[:2]])
-                count += 1
+            database.execute("DROP TABLE IF EXISTS temp.incoming")
+            database.execute(f"CREATE TEMP TABLE incoming AS SELECT {_COLUMNS} FROM items LIMIT 0")
+            database.executemany(f"INSERT INTO temp.incoming VALUES ({_PLACES})", map(self._row, items))
+        with self._transaction() as database:
+            same = "(modality, id) IN (SELECT modality, id FROM temp.incoming)"
+            database.execute(f"DELETE FROM items WHERE {same}")
+            database.execute(f"INSERT INTO items ({_COLUMNS}) SELECT {_COLUMNS} FROM temp.incoming ORDER BY rowid")
+            database.execute(
+                "INSERT INTO log (action, modality, id, digest) "
+                "SELECT 'upsert', modality, id, digest FROM temp.incoming ORDER BY rowid"
+            )
+            count = database.execute("SELECT count(*) FROM temp.incoming").fetchone()[0]
+            database.execute("DROP TABLE temp.incoming")
         return count
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -131,7 +140,7 @@ class ItemStore:
                     raise UserError(f"item {name!r} is not in the index {self.folder}; nothing was removed")
                 keys += found
             database.executemany("DELETE FROM items WHERE modality = ? AND id = ?", keys)
-            self._log("remove", keys)
+            database.executemany("INSERT INTO log (action, modality, id) VALUES ('remove', ?, ?)", keys)
         return len(keys)
 
     def galleries(self) -> dict[str, Gallery]:
@@ -172,7 +181,7 @@ class ItemStore:
         self.meta.update(values)
 
     def verify(self) -> None:
-        """Check the file and every item.
+        """Check the file and every item, and that replaying the log gives exactly these items.
 
         Raises:
             UserError: something is not as it was stored.
@@ -181,12 +190,23 @@ class ItemStore:
         if answers != ["ok"]:
             raise UserError(f"{self._file}: damaged: {answers[0]}")
         self.galleries()
+        if self.replay() != dict(self._rows_by_key("SELECT modality, id, digest FROM items")):
+            raise UserError(f"{self._file}: damaged: the items are not those that its log leads to")
         for (name,) in self._rows("SELECT id FROM items WHERE modality = 'image'"):
             self.thumbnail(name)
 
-    def _log(self, action: str, keys: Sequence[tuple[str, str]]) -> None:
-        rows = [(action, *key) for key in keys]
-        self._database.executemany("INSERT INTO log (action, modality, id) VALUES (?, ?, ?)", rows)
+    def replay(self) -> dict[tuple[str, str], bytes]:
+        """Return the digest of each item by modality and id, as the log of all changes leads to it."""
+        found: dict[tuple[str, str], bytes] = {}
+        for action, *key, digest in self._rows("SELECT action, modality, id, digest FROM log ORDER BY sequence"):
+            if action == "upsert":
+                found[tuple(key)] = digest
+            else:
+                found.pop(tuple(key), None)
+        return found
+
+    def _rows_by_key(self, statement: str) -> Iterator[tuple[tuple[str, str], bytes]]:
+        return (((modality, name), value) for modality, name, value in self._rows(statement))
 
     def _counts(self) -> dict[str, int]:
         """Return the number of items of each modality, in the order of their first rows."""
@@ -241,7 +261,7 @@ def changing(folder: Path, *, make: bool = False) -> Iterator[None]:
         make: make the folder where it is missing.
 
     Raises:
-        UserError: another command is at work, or there is no such folder.
+        UserError: another command is still at work after a minute, or there is no such folder.
     """
     folder = Path(folder)
     if make:
@@ -249,11 +269,20 @@ def changing(folder: Path, *, make: bool = False) -> Iterator[None]:
     elif not folder.is_dir():
         raise _missing(folder / FILE)
     with open(folder / LOCK, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another command is changing this index; try again later") from error
+        end = time.monotonic() + _WAIT_SECONDS
+        while not _lock(file):
+            if time.monotonic() > end:
+                raise UserError(f"{folder}: another command is changing this index; try again later")
+            time.sleep(_CHECK_SECONDS)
         yield
+
+
+def _lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def ids_digest(galleries: Mapping[str, Gallery]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from serving.index.item_store import ItemStore, ids_digest
 from serving.sharded import parse_address
 from tfthesis.errors import UserError
 from tfthesis.export.manifest import read_manifest, verify_export
-from tfthesis.export.publish import versions
+from tfthesis.export.publish import HIDDEN, versions
 
 _TAKEN_BACK = ".taken-back-"
 _POLL_SECONDS = 0.2
@@ -66,6 +67,9 @@ def rebuild(store: ItemStore) -> Path:
             "export": {"folder": str(export), "sha256": store.meta["export_digest"]},
         }
     }
+    for left in target.glob(f"{HIDDEN}*"):
+        # Of a command that was killed; nobody else writes here while this one does.
+        shutil.rmtree(left)
     version, start = max(taken) + 1, time.monotonic()
     # Before it appears: a number that was given away is never given again, not even after a kill.
     store.set_meta(highest_version=version)
@@ -92,6 +96,18 @@ def memory(count: int, dimension: int, export: Path) -> str:
         "making a version holds the vectors about four times, and a server holds all of it twice while one version "
         "replaces another"
     )
+
+
+def prune(target: Path, keep: int) -> list[str]:
+    """Delete all but the `keep` newest versions, and those that were taken back; returns their names."""
+    old = [str(number) for number in versions(target)[:-keep]]
+    gone = [*old, *sorted(path.name for path in target.glob(f"{_TAKEN_BACK}*"))]
+    for name in gone:
+        # First out of sight: a server must not see half of one.
+        hidden = target / f"{HIDDEN}{name.strip('.')}"
+        (target / name).rename(hidden)
+        shutil.rmtree(hidden)
+    return gone
 
 
 def is_behind(store: ItemStore) -> bool:

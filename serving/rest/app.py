@@ -7,7 +7,7 @@ import http
 import logging
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -76,13 +76,24 @@ class RestApp:
     The path of a page is either whole or, with a star at its end, the beginning of many.
     """
 
-    def __init__(self, api: RestApi, pages: Mapping[str, Page], *, seconds: float, cors: bool = False):
+    def __init__(
+        self,
+        api: RestApi,
+        pages: Mapping[str, Page],
+        *,
+        seconds: float,
+        cors: bool = False,
+        hosts: Collection[str] = (),
+    ):
         """Answer from `api` and `pages`.
 
         Args:
             seconds: from the arrival of a request to its answer.
             cors: let web pages of other origins ask.
+            hosts: names that a request may give the server; empty allows any. A page of another site whose name is
+                made to lead here gives its own.
         """
+        self._hosts = frozenset(hosts)
         self._api = api
         self._pages = dict(pages)
         self._seconds = seconds
@@ -91,13 +102,12 @@ class RestApp:
 
     def __call__(self, environ: Mapping[str, Any], start_response: Callable) -> Iterable[bytes]:
         """Answer one request, as PEP 3333 has it."""
-        request = Request(
-            environ["REQUEST_METHOD"],
-            urllib.parse.urlsplit(environ["REQUEST_URI"]).path,
-            environ["QUERY_STRING"],
-            environ["wsgi.input"].read(),
-        )
-        response = self._answer(request, environ[ARRIVED] + self._seconds)
+        body = environ["wsgi.input"].read()
+        request = Request(environ["REQUEST_METHOD"], _path(environ["REQUEST_URI"]), environ["QUERY_STRING"], body)
+        if self._hosts and _host(environ.get("HTTP_HOST", "")) not in self._hosts:
+            response = error_response(403, f"this server is asked as one of {sorted(self._hosts)} only")
+        else:
+            response = self._answer(request, environ[ARRIVED] + self._seconds)
         body = b"" if request.method == "HEAD" else response.body
         headers = {"Content-Type": response.content_type, "Content-Length": str(len(body)), **response.headers}
         start_response(status_line(response.status), list({**headers, **(_CORS if self._cors else {})}.items()))
@@ -136,6 +146,19 @@ class RestApp:
         if request.method == "OPTIONS" and self._cors:
             return json_response(200, {})
         return error_response(400, f"Malformed request: {request.method} {request.path}")
+
+
+def _path(uri: str) -> str:
+    try:
+        return urllib.parse.urlsplit(uri).path
+    except ValueError:
+        # Something such as //[x: no path of ours either.
+        return uri
+
+
+def _host(header: str) -> str:
+    """Return the name in a Host header, without its port."""
+    return header.lower().partition("]")[0] + "]" if header.startswith("[") else header.lower().partition(":")[0]
 
 
 def json_response(status: int, value: Any) -> Response:

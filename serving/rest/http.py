@@ -10,7 +10,7 @@ import dataclasses
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
@@ -42,6 +42,7 @@ class RestOptions:
         max_bytes: of one request body.
         connections: that are open at once; further ones wait to be accepted.
         cors: let web pages of other origins ask.
+        hosts: names that a request may give the server, as `RestApp` has them; empty allows any.
         pages: what other paths than the API's answer; one that ends in a star answers all that begin so.
     """
 
@@ -50,6 +51,7 @@ class RestOptions:
     max_bytes: int = 128 * 1024 * 1024
     connections: int = 500
     cors: bool = False
+    hosts: Collection[str] = ()
     pages: Mapping[str, Page] = dataclasses.field(default_factory=dict)
 
 
@@ -62,7 +64,7 @@ class RestServer:
         Raises:
             OSError: the port cannot be had.
         """
-        self._app = RestApp(api, options.pages, seconds=options.seconds, cors=options.cors)
+        self._app = RestApp(api, options.pages, seconds=options.seconds, cors=options.cors, hosts=options.hosts)
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         adjustments = Adjustments(
             threads=options.threads,
@@ -86,19 +88,25 @@ class RestServer:
         """Answer from now on."""
         self._thread.start()
 
-    def stop(self, timeout: float) -> bool:
-        """Take no new connections, and end when the requests that have come are answered, or after `timeout` seconds.
+    def begin_stop(self, timeout: float) -> None:
+        """Take no new connections, refuse what comes on open ones, and end when what has come is answered.
 
-        Those that come on connections which are still open meanwhile are refused. Returns whether all that had come
-        were answered.
+        After `timeout` seconds it ends in any case; `stop` waits for it.
         """
         self._app.is_stopping = True
         self._deadline = time.monotonic() + timeout
         if self._thread.ident is None:
             self._server.close()
-            return True
-        self._server.pull_trigger()
-        self._thread.join(timeout + _LOOP_SECONDS)
+            self._drained = True
+        else:
+            self._server.pull_trigger()
+
+    def stop(self, timeout: float) -> bool:
+        """Begin to stop, if that was not done, and wait; returns whether all requests that had come were answered."""
+        if self._deadline is None:
+            self.begin_stop(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout + _LOOP_SECONDS)
         return self._drained
 
     def _run(self) -> None:
