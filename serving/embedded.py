@@ -70,6 +70,9 @@ class Options:
         rest: how that port is run; its limit of bytes follows from the rest here, and the metrics are one more page.
         metrics_path: of the Prometheus page on the REST port; None for none.
         demo_indexes: folders of indexes whose pictures the search page on the REST port shows; None for no page.
+        parallelism: threads of TensorFlow within and between operations; 0 for one a processor.
+        tags: of the graphs to load.
+        check_method_names: Classify and Regress answer only signatures that say they are theirs.
         warm_up_rounds: how often the warm-up records of a version are replayed before it is AVAILABLE; 0 never.
     """
 
@@ -96,6 +99,9 @@ class Options:
     rest: RestOptions = dataclasses.field(default_factory=RestOptions)
     metrics_path: str | None = None
     demo_indexes: Sequence[Path] | None = None
+    parallelism: tuple[int, int] = (0, 0)
+    tags: tuple[str, ...] = ("serve",)
+    check_method_names: bool = False
     warm_up_rounds: int = 1
 
 
@@ -121,6 +127,9 @@ class EmbeddedServer:
             options.warm_up_rounds,
             options.batching,
             options.model_batching,
+            options.parallelism,
+            options.tags,
+            options.check_method_names,
         )
         self._catalogue = catalogue
         self._metrics = Metrics(self._store.names)

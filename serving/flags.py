@@ -15,7 +15,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serving.server", description="Serve exported models over the TensorFlow Serving API."
     )
-    models = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument("--version", action="store_true", help="print the versions and exit")
+    models = parser.add_mutually_exclusive_group()
     models.add_argument(
         "--model_base_path",
         type=Path,
@@ -71,6 +72,18 @@ def _add_model_flags(add: Callable) -> None:
     )
     add("--enable_model_warmup", **{**_SWITCH, "default": True}, help="replay a version's warm-up records (true)")
     add("--num_request_iterations_for_warmup", type=_positive, default=1, metavar="N", help="for each record (1)")
+    add(
+        "--saved_model_tags",
+        type=lambda text: tuple(text.split(",")),
+        default=("serve",),
+        metavar="TAG,TAG",
+        help="of the graph to load (serve)",
+    )
+    add(
+        "--enable_signature_method_name_check",
+        **_SWITCH,
+        help="let Classify and Regress answer only signatures whose method_name is theirs",
+    )
     add(
         "--import_module",
         action="append",
@@ -149,6 +162,18 @@ def _add_work_flags(add: Callable) -> None:
     add("--max_request_bytes", type=_positive, default=2**27, metavar="N", help=f"of one request ({2**27})")
     add("--max_image_bytes", type=_positive, metavar="N", help="of one encoded image")
     add("--max_image_pixels", type=_positive, metavar="N", help="of one encoded image")
+    for name, what in (
+        ("intra_op", "within an operation"),
+        ("inter_op", "between operations"),
+        ("session", "of both kinds, where they are not given"),
+    ):
+        add(
+            f"--tensorflow_{name}_parallelism",
+            type=_count,
+            default=0,
+            metavar="N",
+            help=f"TensorFlow's threads {what} (0: one a processor)",
+        )
     add("--enable_batching", **_SWITCH, help="merge requests that wait for the same signature into one run")
     add(
         "--batching_parameters_file",

@@ -126,7 +126,8 @@ _METHODS = {
 def _signature(servable: Servable, spec: model_pb2.ModelSpec, method: str) -> Signature:
     """Return the signature that `spec` names, which has to fit `method`.
 
-    Its `method_name` is not looked at, so that what TensorFlow 2 exports with the right names works.
+    Its `method_name` is looked at only where the server was told so: what TensorFlow 2 exports with the right names
+    works, though it says something else.
     """
     if method not in _METHODS:
         raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {method}")
@@ -134,6 +135,7 @@ def _signature(servable: Servable, spec: model_pb2.ModelSpec, method: str) -> Si
     signature = servable.signatures.get(name)
     if signature is None:
         raise invalid(f"No signature was found with the name: {name}")
+    servable.check_method(signature, method)
     wanted = _METHODS[method]
     if list(signature.inputs) != [INPUT]:
         raise invalid(

@@ -44,6 +44,9 @@ class Limits:
         images: limits of encoded images.
         warm_up_rounds: how often the warm-up records of a version are replayed.
         batching: how requests are merged; None runs each alone.
+        parallelism: threads within an operation and between operations, of all models together; 0 for one a processor.
+        tags: of the graph to load.
+        check_method_names: Classify and Regress answer only signatures that say they are theirs.
         model_batching: a version whose folder has a file of batching parameters is batched as that says, with the
             threads of `batching`, and one without is not.
     """
@@ -53,6 +56,9 @@ class Limits:
     warm_up_rounds: int = 1
     batching: Batching | None = None
     model_batching: bool = False
+    parallelism: tuple[int, int] = (0, 0)
+    tags: tuple[str, ...] = (tf.saved_model.SERVING,)
+    check_method_names: bool = False
 
 
 class _Session(tf.compat.v1.Session):
@@ -100,9 +106,13 @@ class Servable:
             for difference in other_versions(path):
                 logger.warning("%s version %d was exported with %s", name, version, difference)
         start = time.monotonic()
-        self._session = _Session(graph=tf.Graph(), config=tf.compat.v1.ConfigProto(allow_soft_placement=True))
+        within, between = limits.parallelism
+        config = tf.compat.v1.ConfigProto(
+            allow_soft_placement=True, intra_op_parallelism_threads=within, inter_op_parallelism_threads=between
+        )
+        self._session = _Session(graph=tf.Graph(), config=config)
         try:
-            definitions = _load(self._session, path)
+            definitions = _load(self._session, path, limits.tags)
             self._definitions = definitions
             self.signatures = read_signatures(definitions, self._session, limits.tensor_bytes)
             self.signature_map = _pack(definitions)
@@ -207,6 +217,16 @@ class Servable:
                 joined.outputs[f"{signature.name}/{alias}"].CopyFrom(info)
         return Signature("", joined, self._session, self._limits.tensor_bytes)
 
+    def check_method(self, signature: Signature, method: str) -> None:
+        """Refuse a signature that does not say that it is for `method`, where the server was told to check that.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT.
+        """
+        said = self._definitions[signature.name].method_name
+        if self._limits.check_method_names and said != method:
+            raise invalid(f"Expected {signature.name!r} signature method_name to be {method}. Was: {said}")
+
     def close(self) -> None:
         """Free the model's memory; nothing may be running in it."""
         self.signatures, self._batchers = {}, {}
@@ -248,12 +268,12 @@ _CALLS = {
 }
 
 
-def _load(session: tf.compat.v1.Session, path: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
+def _load(session: tf.compat.v1.Session, path: Path, tags: Sequence[str]) -> dict[str, meta_graph_pb2.SignatureDef]:
     """Load the SavedModel in `path` into `session` and return its signatures."""
     try:
         op_libraries.import_for(path)
         with session.graph.as_default():
-            meta_graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(path))
+            meta_graph = tf.compat.v1.saved_model.load(session, list(tags), str(path))
     except tf.errors.OpError as error:
         raise op_libraries.explain(error) or from_tensorflow(error) from error
     except (OSError, RuntimeError, ValueError) as error:

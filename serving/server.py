@@ -7,6 +7,7 @@ SIGINT, 1 a model does not load, 2 wrong arguments, 3 the port cannot be had.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import logging
 import os
 import signal
@@ -32,6 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; a second signal ends the process at once."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
+    if arguments.version:
+        print(_versions())
+        return OK
+    if arguments.model_base_path is None and arguments.model_config_file is None:
+        parser.error("one of the arguments --model_base_path --model_config_file is required")
     if arguments.model_config_file is not None and arguments.model_name:
         parser.error("--model_name goes with --model_base_path; a --model_config_file names its models itself")
     if arguments.rest_api_port and arguments.rest_api_port == arguments.port:
@@ -62,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         logger.error("%s", error)
         return USAGE
+
+
+def _versions() -> str:
+    names = ("tfthesis", "tensorflow", "tensorflow-serving-api", "tensorflow-text", "scann")
+    return "\n".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
 def _serve(arguments: argparse.Namespace, stop: threading.Event) -> int:
@@ -148,6 +159,12 @@ def _options(catalogue: Catalogue, arguments: argparse.Namespace) -> Options:
             cors=arguments.rest_api_enable_cors_support,
         ),
         metrics_path=read_path(arguments.monitoring_config_file) if arguments.monitoring_config_file else None,
+        parallelism=(
+            arguments.tensorflow_intra_op_parallelism or arguments.tensorflow_session_parallelism,
+            arguments.tensorflow_inter_op_parallelism or arguments.tensorflow_session_parallelism,
+        ),
+        tags=arguments.saved_model_tags,
+        check_method_names=arguments.enable_signature_method_name_check,
         demo_indexes=arguments.demo_index if arguments.demo else None,
         model_batching=arguments.enable_per_model_batching_parameters,
     )

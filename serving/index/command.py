@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    from serving.index.encode import encode_items
+    from serving.index.encode import encode_items, seconds_to_encode
     from serving.index.item_store import FILE, ItemStore, changing
     from serving.index.items import of_shard, read_items
     from serving.index.published import export_digest, memory
@@ -96,6 +96,7 @@ def _build(arguments: argparse.Namespace) -> None:
     dimension = _dimension(arguments.export, manifest)
     print(memory(len(items), dimension, arguments.export))
     if arguments.dry_run:
+        print(f"encoding takes about {seconds_to_encode(arguments.export, items):.0f} s here")
         return
     meta = {
         "export": str(arguments.export.resolve()),

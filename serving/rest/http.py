@@ -6,6 +6,7 @@ than half a MiB waits in a temporary file.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import threading
@@ -99,7 +100,9 @@ class RestServer:
             self._server.close()
             self._drained = True
         else:
-            self._server.pull_trigger()
+            # The loop may notice by itself, end, and have closed the trigger before it is pulled.
+            with contextlib.suppress(OSError):
+                self._server.pull_trigger()
 
     def stop(self, timeout: float) -> bool:
         """Begin to stop, if that was not done, and wait; returns whether all requests that had come were answered."""

@@ -96,6 +96,35 @@ def test_buckets_rise_to_the_count(server, page):
     assert buckets[-1] == (float("inf"), lines["request_latency_count", labels])
 
 
+def test_time_in_the_runtime(server, page):
+    before = page()
+    for _ in range(2):
+        server.value("steady")
+    after = page()
+    labels = {"model_name": "steady", "API": "Predict", "runtime": "TF1"}
+    assert grown(before, after, "runtime_latency_count", **labels) == 2
+    whole = {"model_name": "steady", "API": "Predict", "entrypoint": "GRPC"}
+    assert (
+        0 < grown(before, after, "runtime_latency_sum", **labels) < grown(before, after, "request_latency_sum", **whole)
+    )
+
+
+def test_numbers_of_examples(server, page):
+    before = page()
+    for count in (1, 3):
+        server.classify(examples(*(example(x=1.0) for _ in range(count))))
+    after = page()
+    assert grown(before, after, "request_example_counts_count", model="judge") == 2
+    assert grown(before, after, "request_example_counts_sum", model="judge") == 4
+    assert grown(before, after, "request_example_count_total", model="judge") == 4
+
+
+def test_time_of_warm_ups(server, page):
+    counts = [number for (name, _), number in page().items() if name == "model_warmup_latency_count"]
+    assert counts
+    assert min(counts) >= 1
+
+
 def test_unknown_names_share_one_line(ours, server, page):
     before = page()
     for number in range(5):

@@ -21,6 +21,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from serving.errors import ServingError
 from serving.op_libraries import load_libraries
 from serving.servable import Limits, Servable
+from tfthesis.export.manifest import write_manifest
 from tfthesis.method import Gallery
 from tfthesis.retrieval.scann_neighbours import ScannNeighbours
 
@@ -129,6 +130,21 @@ def test_damaged_index_files_are_an_error_and_never_the_end_of_the_process(scann
     assert answers[0] == "answered"
     assert len(answers) == len(damaged)
     assert answers.count("refused") >= len(files) // 2
+
+
+def test_flipped_bit_of_an_export_is_found_before_it_is_loaded(scann_version, tmp_path):
+    """Where it would load: in the text of an id, say, it is another answer and no error."""
+    folder = shutil.copytree(scann_version, tmp_path / "1")
+    write_manifest(folder, {"metadata": {}})
+    Servable("m", 1, folder, Limits(2**20)).close()
+    file = folder / "saved_model.pb"
+    data = bytearray(file.read_bytes())
+    place = data.index(b"query")
+    data[place] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ServingError, match=r"saved_model\.pb is damaged") as caught:
+        Servable("m", 1, folder, Limits(2**20))
+    assert caught.value.code is grpc.StatusCode.DATA_LOSS
 
 
 @pytest.mark.parametrize(

@@ -243,6 +243,7 @@ def test_dry_run_says_what_it_takes_and_makes_nothing(run, export, photos, tmp_p
     code, text = run("build", *arguments, "--dry-run")
     assert code == 0
     assert "3 items of 3 numbers" in text
+    assert "encoding takes about 0 s here" in text
     assert not (tmp_path / "index").exists()
     assert not (tmp_path / "models").exists()
 

@@ -349,7 +349,9 @@ def test_chunked_bodies(server):
     assert exchange(server.rest_port, head + endless).startswith(b"HTTP/1.1 429")
 
 
-@pytest.mark.parametrize("line", [b"GET http://[ HTTP/1.1", b"nonsense", b"GET / HTTP/9.x", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "line", [b"GET http://[ HTTP/1.1", b"GET //[x HTTP/1.1", b"nonsense", b"GET / HTTP/9.x", b"\xff\xfe"]
+)
 def test_what_is_no_request_is_answered(server, line):
     answer = exchange(server.rest_port, line + b"\r\nHost: x\r\nConnection: close\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -511,6 +513,55 @@ def test_stopping_ends_what_runs_and_refuses_the_rest(everything, published, ser
     late.join()
     asking.join()
     assert results == [(503, True), 200]
+
+
+def test_rest_refuses_while_a_request_over_grpc_ends(everything, published, serve, stub_of, tmp_path):
+    published(everything, tmp_path / "models" / "everything", 1)
+    statuses = []
+    with serve(tmp_path / "models", rest_port=0) as stub:
+        kept = http.client.HTTPConnection("127.0.0.1", stub.rest_port, timeout=20)
+        kept.request("GET", "/v1/models/everything")
+        kept.getresponse().read()
+        # On a channel of its own, which is not closed before the server is told to stop.
+        held, results = stub_of(stub.port).hold("everything", tmp_path / "go on")
+
+        def ask_late():
+            for ask in (ask_on_the_kept_connection, lambda: send(stub, "GET", "/v1/models/everything")):
+                try:
+                    statuses.append(ask())
+                except (ConnectionError, http.client.HTTPException) as error:
+                    statuses.append(type(error))
+            (tmp_path / "go on").touch()
+
+        def ask_on_the_kept_connection():
+            kept.request("GET", "/v1/models/everything")
+            return kept.getresponse().status
+
+        time.sleep(0.3)
+        late = threading.Timer(0.7, ask_late)
+        late.start()
+    late.join()
+    held.join()
+    assert results == [1]
+    # With nothing to answer over REST, that port is closed while the other one still works.
+    assert statuses[0] in (503, http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError)
+    assert statuses[1] is ConnectionRefusedError
+
+
+def test_hosts_that_the_server_is_not_asked_as(constants, published, serve, tmp_path):
+    published(constants[1], tmp_path / "constant", 1)
+    with serve(tmp_path, rest_port=0, demo_indexes=[]) as stub, serve(tmp_path, rest_port=0) as open_to_all:
+        for host, port, status in (
+            ("localhost:1234", stub.rest_port, 200),
+            ("127.0.0.1", stub.rest_port, 200),
+            ("[::1]:80", stub.rest_port, 200),
+            ("elsewhere.example", stub.rest_port, 403),
+            ("localhost.elsewhere.example", stub.rest_port, 403),
+            ("", stub.rest_port, 403),
+            ("elsewhere.example", open_to_all.rest_port, 200),
+        ):
+            line = b"GET /v1/models/constant HTTP/1.1\r\nConnection: close\r\nHost: " + host.encode() + b"\r\n\r\n"
+            assert exchange(port, line).startswith(b"HTTP/1.1 %d" % status), host
 
 
 def test_numbers_alone():

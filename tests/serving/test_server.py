@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +13,8 @@ import sys
 import pytest
 
 from serving.config import catalogue_of_file
+from serving.loader import StartError
+from serving.servable import Servable
 from serving.server import main
 
 
@@ -78,6 +82,23 @@ def test_wrong_arguments_exit_2(run, capsys, arguments, message):
     code, log = run(*arguments)
     assert code == 2
     assert message in log + capsys.readouterr().err
+
+
+def test_versions(run, capsys):
+    assert run("--version")[0] == 0
+    assert re.search(r"^tensorflow 2\.20\.", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_tags_and_threads_reach_the_session(constants, published, serve, tmp_path):
+    published(constants[1], tmp_path / "constant", 1)
+    with pytest.raises(StartError, match="could not be found in SavedModel"):
+        serve(tmp_path, "constant", tags=("train",)).__enter__()
+    published(constants[1], tmp_path / "threads", 1)
+    with serve(tmp_path, "threads", parallelism=(1, 3)) as stub:
+        (servable,) = (thing for thing in gc.get_objects() if type(thing) is Servable and thing.name == "threads")
+        config = servable._session._config
+        assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (1, 3)
+        assert stub.value("threads") == 1
 
 
 def test_help_answers_without_tensorflow():

@@ -107,6 +107,23 @@ def test_answers_without_a_shard_where_that_is_allowed(servers, free_port, caplo
     assert f"answered without shard {missing}" in caplog.text
 
 
+def test_a_shard_without_images_finds_none(world, servers, serve, tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"id": "only", "text": "red"}\n')
+    (export,) = (path for path in Path(world / "export" / "model").iterdir() if path.name.isdigit())
+    arguments = ["--export", str(export), "--name", "photos", "--items", str(tmp_path / "texts.jsonl")]
+    assert main(["build", *arguments, "--index", str(tmp_path / "i"), "--models", str(tmp_path / "models")]) == 0
+    _, addresses = servers
+    with serve(tmp_path / "models") as stub:
+        lacking = f"127.0.0.1:{stub.port}"
+        with (
+            ShardedClient(addresses, model="photos") as some,
+            ShardedClient([*addresses, lacking], model="photos") as all,
+        ):
+            assert all.search_by_text(["red"]) == some.search_by_text(["red"])
+        with ShardedClient([lacking], model="photos") as alone, pytest.raises(ClientError, match="signature"):
+            alone.search_by_text(["red"])
+
+
 def test_best_of_lists_of_different_lengths():
     many = [Hit(f"a{n}", 1.0 - n / 10, "") for n in range(5)]
     few = [Hit("b0", 0.95, ""), Hit("b1", 0.0, "")]
