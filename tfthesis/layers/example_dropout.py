@@ -24,7 +24,7 @@ class ExampleDropout(keras.layers.Layer):
         seed: integer; None draws one from Python's random state, which `keras.utils.set_random_seed` sets.
 
     Call arguments:
-        inputs: float `[B, D]`.
+        inputs: float `[B, ...]`.
         training: drops only when true.
     """
 
@@ -48,7 +48,7 @@ class ExampleDropout(keras.layers.Layer):
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(self.step.value, tf.int64)])
         replicas, rows = Replicas.current(), tf.shape(inputs)[0]
         offset = replicas.offset(rows)
-        shape = [replicas.total(rows), inputs.shape[1]]
+        shape = [replicas.total(rows), *inputs.shape[1:]]
         # The whole global mask is drawn and this replica's rows are cut out: a mask costs little beside
         # the layer before it, and slices of one stream need no agreement between devices.
         kept = tf.random.stateless_uniform(shape, seed)[offset : offset + rows] >= self.rate

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfthesis.data.caption_labels import read_words
 from tfthesis.data.image_text import open_image_text
+from tfthesis.data.options import reader_options
 from tfthesis.data.paired import PairedData
 from tfthesis.encoders import encoder_class, open_encoder
 from tfthesis.encoders.encoder import Encoder
@@ -99,24 +99,6 @@ def open_for(
         text_options=reader_options(recipe.text_options, "text_options"),
         **options,
     )
-
-
-def reader_options(assignments: Sequence[str], field: str = "reader") -> dict[str, Any]:
-    """Return `name=value` strings as keyword arguments; a value is JSON where it can be, else a string.
-
-    Raises:
-        UserError: an item has no `=`.
-    """
-    options = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name.isidentifier():
-            raise UserError(f"{field}: expected items such as name=value, got {assignment!r}")
-        try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name] = value
-    return options
 
 
 def _is_fitted(name: str) -> bool:

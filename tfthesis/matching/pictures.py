@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.manifold import TSNE
 
+from tfthesis.drawing import confusion_picture, save
 from tfthesis.matching.embedding import MODALITIES, embed, has_branch
 from tfthesis.matching.evaluation import pair_logits
 from tfthesis.matching.scores import Comparison, Measure
@@ -96,20 +96,6 @@ def embedding_map(model: keras.Model, data: Any, split: str, folder: Path, limit
     return save(figure, folder / "embedding_map.png", "Embeddings of images (red) and captions (green) by t-SNE.")
 
 
-def confusion_picture(matrix: np.ndarray, classes: tuple[str, ...], folder: Path) -> Picture:
-    """Draw a confusion matrix `[C, C]`, each row as shares of its class (Fig 7.11c)."""
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure = Figure(figsize=(6, 5.4), layout="constrained")
-    axes = figure.subplots()
-    figure.colorbar(axes.imshow(share, vmin=0, vmax=1, cmap="viridis"))
-    if len(classes) <= 30:
-        axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(classes)), classes, fontsize=7)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    return save(figure, folder / "confusion.png", "Confusion matrix: share of each true class by predicted class.")
-
-
 def spread(rows: np.ndarray) -> np.ndarray:
     """Return a few rows, evenly spread, always the same ones."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, _QUERIES).astype(int))]
@@ -130,9 +116,3 @@ def _show(axes: Any, data: bytes | None, name: str, right: bool) -> None:
 def _write(axes: Any, text: str) -> None:
     axes.axis("off")
     axes.text(0, 0.5, textwrap.fill(text, 24), va="center", parse_math=False)
-
-
-def save(figure: Figure, path: Path, caption: str) -> Picture:
-    """Write a figure as PNG."""
-    FigureCanvasAgg(figure).print_png(str(path))
-    return Picture(path, caption)

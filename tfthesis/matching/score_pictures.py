@@ -12,8 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
+from tfthesis.drawing import save
 from tfthesis.matching.embedding import MODALITIES, in_chunks
-from tfthesis.matching.pictures import save, spread
+from tfthesis.matching.pictures import spread
 from tfthesis.matching.scores import Comparison, Measure
 from tfthesis.method import Picture
 

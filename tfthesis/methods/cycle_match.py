@@ -19,9 +19,9 @@ from tfthesis import layers, losses, models
 from tfthesis.errors import UserError, closest
 from tfthesis.lazy import LazyModule, keras
 from tfthesis.matching.recipe import PairRecipe
-from tfthesis.matching.schedule import stretches
 from tfthesis.method import Data, Evaluation, Gallery, Method, Picture, Served, Spec, Stage
 from tfthesis.recipe import setting
+from tfthesis.schedule import stretches
 
 if TYPE_CHECKING:
     from tfthesis.data.paired import PairedData

@@ -66,7 +66,11 @@ class ObjectiveModel(DistributedFit, keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The mean total loss and the mean of each unweighted loss part."""
-        return [self.loss_mean, *self.part_means.values()] if self.compiled else []
+        return self._loss_metrics if self.compiled else []
+
+    @property
+    def _loss_metrics(self) -> list[keras.metrics.Metric]:
+        return [self.loss_mean, *self.part_means.values()]
 
     def _total(self, data: Any, training: bool) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the weighted loss rows `[n]` of this replica, and the rows of each part."""
@@ -81,9 +85,9 @@ class ObjectiveModel(DistributedFit, keras.Model):
         """Add the global batch of `count` rows to the running means; every replica returns the same ones."""
         values = [rows, *(parts[name] for name in self.part_means)]
         sums = Replicas.current().total(tf.stack([tf.reduce_sum(value) for value in values]))
-        for mean, value in zip(self.metrics, tf.unstack(sums), strict=True):
+        for mean, value in zip(self._loss_metrics, tf.unstack(sums), strict=True):
             mean.update_state(value / count, sample_weight=count)
-        return self.vectors({metric.name: metric.result() for metric in self.metrics})
+        return self.vectors({metric.name: metric.result() for metric in self._loss_metrics})
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one step on `(inputs, targets)`; returns the running means of the loss and its parts."""

@@ -7,7 +7,10 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem
+from tfthesis.data.labelled_images import LabelledImages, LabelledSplit
 from tfthesis.data.scenes import VERSION
 from tfthesis.data.scenes.captions import describe
 from tfthesis.data.scenes.render import render
@@ -16,7 +19,7 @@ from tfthesis.data.scenes.shapes import KINDS
 from tfthesis.errors import UserError, closest
 from tfthesis.method import SPLITS
 
-DATASETS = {"scenes": "no folder: the scenes are drawn"}
+DATASETS = LABELLED = {"scenes": "no folder: the scenes are drawn"}
 LABELS = ("objects", "category")
 MIN_SIZE = 16
 
@@ -103,3 +106,29 @@ def open_dataset(
         multi_label=labels == "objects",
         source={"version": VERSION, **options},
     )
+
+
+def open_labelled(
+    name: str,
+    directory: Path | None = None,
+    *,
+    images: Sequence[int] = (2500, 300, 500),
+    objects: Sequence[int] = (1, 1),
+    size: int = 32,
+    seed: int = 0,
+) -> LabelledImages:
+    """Return drawn scenes whose class is the kind of their largest object; see `open_dataset` for the options.
+
+    Raises:
+        UserError: an option is out of range, or a folder is given.
+    """
+    drawn = open_dataset(
+        name, directory, images=images, captions=1, labels="category", objects=objects, size=size, seed=seed
+    )
+    place = {kind: number for number, kind in enumerate(drawn.classes)}
+    splits = {}
+    for split, items in drawn.splits.items():
+        pixels = np.stack([render(item.image.scene, size).image for item in items])
+        labels = np.array([place[item.labels[0]] for item in items], np.int64)
+        splits[split] = LabelledSplit([item.id for item in items], labels, pixels)
+    return LabelledImages(name, splits, drawn.classes, source=drawn.source)

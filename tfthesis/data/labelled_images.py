@@ -1,0 +1,183 @@
+"""Images with one class each, as the readers of classification datasets return them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import json
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tfthesis.data.images import ImageSource
+from tfthesis.errors import UserError, closest
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSplit:
+    """One split.
+
+    Attributes:
+        ids: a name for each image, unique within a dataset.
+        labels: int64 `[N]`, places in the dataset's classes.
+        images: uint8 `[N, H, W, 3]` where all have one size and fit into memory; otherwise a source each.
+    """
+
+    ids: list[str]
+    labels: np.ndarray
+    images: np.ndarray | list[ImageSource]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> LabelledSplit:
+        """Return the images of `rows`, in their order."""
+        images = self.images[rows] if isinstance(self.images, np.ndarray) else [self.images[row] for row in rows]
+        return LabelledSplit([self.ids[row] for row in rows], self.labels[rows], images)
+
+
+@dataclasses.dataclass
+class LabelledImages:
+    """A classification dataset.
+
+    Attributes:
+        name: of the reader that made it.
+        splits: "train", "val", "test"; a dataset may lack some.
+        classes: label names in their fixed order.
+        skipped: one line for each image that was left out, with the reason.
+        source: what the reader was asked for and did, as JSON values.
+
+    Raises:
+        UserError: parts of a split differ in length, a label is no place in `classes`, or an id occurs twice.
+    """
+
+    name: str
+    splits: dict[str, LabelledSplit]
+    classes: tuple[str, ...]
+    skipped: list[str] = dataclasses.field(default_factory=list)
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        seen: set[str] = set()
+        for name, split in self.splits.items():
+            lengths = {"ids": len(split.ids), "labels": len(split.labels), "images": len(split.images)}
+            if len(set(lengths.values())) > 1:
+                raise UserError(f"{self.name}: split {name!r}: expected as many ids as labels as images, got {lengths}")
+            outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(self.classes)))
+            if len(outside):
+                raise UserError(
+                    f"{self.name}: image {split.ids[outside[0]]!r} of split {name!r} has the label "
+                    f"{split.labels[outside[0]]}, expected 0 to {len(self.classes) - 1}"
+                )
+            twice = seen.intersection(split.ids)
+            if twice or len(set(split.ids)) < len(split.ids):
+                raise UserError(f"{self.name}: image ids occur twice, in or before split {name!r}: {sorted(twice)[:3]}")
+            seen.update(split.ids)
+
+    def split(self, name: str) -> LabelledSplit:
+        """Return a split.
+
+        Raises:
+            UserError: the dataset has no such split.
+        """
+        if name not in self.splits:
+            raise closest(name, list(self.splits), f"split of {self.name}")
+        return self.splits[name]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of images of each split."""
+        return {name: len(split) for name, split in self.splits.items()}
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of names, labels, pixels in memory, and source; of files the names and sizes enter."""
+        digest = hashlib.sha256(json.dumps([self.name, self.classes, self.source], sort_keys=True).encode())
+        for name, split in self.splits.items():
+            digest.update(json.dumps([name, split.ids]).encode())
+            digest.update(np.ascontiguousarray(split.labels, np.int64))
+            if isinstance(split.images, np.ndarray):
+                digest.update(np.ascontiguousarray(split.images))
+            else:
+                digest.update(json.dumps([_identity(image) for image in split.images]).encode())
+        return digest.hexdigest()
+
+
+def held_out(split: LabelledSplit, per_class: int, classes: Sequence[str]) -> tuple[LabelledSplit, LabelledSplit]:
+    """Return `split` without, and with only, the last `per_class` images of each class.
+
+    Raises:
+        UserError: a class has no image left to train on.
+    """
+    last = np.zeros(len(split), bool)
+    for label, name in enumerate(classes):
+        own = np.flatnonzero(split.labels == label)
+        if per_class >= len(own):
+            raise UserError(f"class {name!r} has {len(own)} images, {per_class} of them cannot be held out")
+        last[own[len(own) - per_class :]] = True
+    return split.take(np.flatnonzero(~last)), split.take(np.flatnonzero(last))
+
+
+def first_of_each(split: LabelledSplit, per_class: int | None, classes: Sequence[str]) -> LabelledSplit:
+    """Return the first `per_class` images of each class, in the order of the split; None returns them all.
+
+    Raises:
+        UserError: a class has fewer.
+    """
+    if per_class is None:
+        return split
+    kept = np.zeros(len(split), bool)
+    for label, name in enumerate(classes):
+        own = np.flatnonzero(split.labels == label)
+        if not 1 <= per_class <= len(own):
+            raise UserError(f"class {name!r} has {len(own)} images, asked for are {per_class}")
+        kept[own[:per_class]] = True
+    return split.take(np.flatnonzero(kept))
+
+
+def _identity(image: ImageSource) -> list[Any]:
+    if isinstance(image, bytes):
+        return [hashlib.sha256(image).hexdigest()]
+    return [image.name, image.stat().st_size] if isinstance(image, Path) else [image.name]
+
+
+def _readers() -> dict[str, ModuleType]:
+    import tfthesis.data.readers as package
+
+    found = {}
+    for file in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        module = importlib.import_module(f"{package.__name__}.{file}")
+        found.update(dict.fromkeys(getattr(module, "LABELLED", {}), module))
+    return found
+
+
+def labelled_names() -> dict[str, str]:
+    """Return what each known classification dataset reads, in one sentence."""
+    return {name: module.LABELLED[name] for name, module in sorted(_readers().items())}
+
+
+def open_labelled(name: str, directory: Path | str | None = None, **options: Any) -> LabelledImages:
+    """Open a classification dataset by name.
+
+    A reader is a file of `tfthesis/data/readers` that defines `LABELLED` (names, each with a sentence on what must lie
+    in the folder) and `open_labelled(name, directory, **options)`.
+
+    Raises:
+        UserError: unknown name or option, or files that are missing or do not fit.
+    """
+    readers = _readers()
+    if name not in readers:
+        raise closest(name, sorted(readers), "classification dataset")
+    reader = readers[name]
+    known = list(inspect.signature(reader.open_labelled).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise closest(option, known, f"option of dataset {name!r}")
+    folder = None if directory is None else Path(directory)
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"dataset {name!r}: no folder {folder}; expected {reader.LABELLED[name]}")
+    return reader.open_labelled(name, folder, **options)
