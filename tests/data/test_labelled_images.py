@@ -9,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tfthesis.classification.data import Crops, ImageClassData
+from tfthesis.classification.evaluation import predict
+from tfthesis.classification.served import class_gallery
 from tfthesis.data.labelled_images import LabelledImages, LabelledSplit, labelled_names, open_labelled
 from tfthesis.errors import UserError
 
@@ -99,6 +101,10 @@ def test_folders(folders):
     assert data.split("val").ids == ["train/n01/2.png", "train/n02/2.png"]
 
 
+def open_folders(folder):
+    return open_labelled("image_folders", folder)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -107,12 +113,13 @@ def test_folders(folders):
         (lambda folder: (folder / "test/n03").mkdir(), "'n03'.*not among"),
         (lambda folder: (folder / "test").rename(folder / "else"), "test is missing"),
         (lambda folder: (folder / "classes.json").write_text('{"n01": "a"}'), "a name for each class"),
+        (lambda folder: (folder / "classes.json").write_text('{"n01": "a", "n02": "a"}'), "share a name"),
     ],
 )
 def test_folders_that_do_not_fit(folders, spoil, message):
     spoil(folders)
     with pytest.raises(UserError, match=message):
-        open_labelled("image_folders", folders)
+        open_labelled("image_folders", folders, val_per_class=1)
 
 
 def test_unknown_names_and_options(tmp_path):
@@ -181,6 +188,12 @@ def test_crops_depend_on_seed_epoch_and_row_alone():
             for crop in [source[top : top + 32, left : left + 32]]
         ]
         assert sum(found) == 1
+    # Some are mirrored and some are not.
+    plain = images_of(in_memory(pad=4, random=True), [rows])
+    mirrored = [np.array_equal(image, other[:, ::-1]) for image, other in zip(first, plain, strict=True)]
+    assert 0 < sum(mirrored) < 6
+    # What is measured is neither cropped nor mirrored by lot, training images included.
+    np.testing.assert_array_equal(images_of(data, [rows], None), pixels(6))
     np.testing.assert_array_equal(images_of(data, [np.array([0])], split="test"), pixels(1, 9))
 
 
@@ -191,16 +204,32 @@ def test_images_of_another_size_are_refused():
         in_memory(size=48, pad=4)
 
 
+class Brightness:
+    """Stands for a network."""
+
+    def __call__(self, inputs, training):
+        mean = tf.reduce_mean(inputs["image"], axis=[1, 2])
+        return {"logits": mean[:, :2], "feature": mean}
+
+
 def test_files_that_do_not_decode_are_left_out_and_listed(folders):
     whole = (folders / "train/n01/0.png").read_bytes()
     (folders / "train/n01/1.png").write_bytes(whole[: len(whole) // 2])
     (folders / "train/n02/0.png").write_bytes(b"no image")
-    data = ImageClassData(open_labelled("image_folders", folders), Crops(size=28, resize=32))
+    (folders / "val").symlink_to(folders / "test")
+    data = ImageClassData(open_folders(folders), Crops(size=28, resize=32))
     assert data.size("train") == 5
     ((inputs, targets),) = data.batches("train", [np.arange(5)], (0, 0))
     assert inputs["image"].shape == (4, 28, 28, 3)
     assert targets["row"].numpy().tolist() == [0, 2, 3, 4]
     skipped = data.describe()["skipped"]
     assert skipped["count"] == 2
+    model = Brightness()
+    found = predict(model, data, "train")
+    assert found.rows.tolist() == [0, 2, 3, 4]
+    (gallery,) = class_gallery(model, data, "train").values()
+    assert gallery.ids == [data.split("train").ids[row] for row in found.rows]
+    assert gallery.payload == ["n01", "n01", "n02", "n02"]
+    assert len(gallery.vectors) == 4
     assert any("n01/1.png: it does not decode" in line for line in skipped["items"])
     assert any("n02/0.png" in line for line in skipped["items"])

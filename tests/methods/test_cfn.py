@@ -114,6 +114,7 @@ def test_learning_rates_of_the_released_solvers():
     rates = {v.path: model.optimizer._rates[n] for n, v in enumerate(model.trainable_variables)}
     assert rates["main_conv/kernel"] == 10.0
     assert rates["side1_conv/kernel"] == rates["fusion/kernel"] == 1.0
+    assert rates["conv1_1/bias"] == rates["prediction/bias"] == 2.0
 
 
 def test_schedules():
@@ -159,8 +160,50 @@ def test_branch_weights_are_metrics():
 def test_fields_that_contradict_each_other():
     with pytest.raises(UserError, match="set fusion to 'none'"):
         built("thesis", deep_supervision=True)
-    with pytest.raises(UserError, match="takes 32 pixels, got 28"):
-        CFN.data(CFN.recipe("tiny", crop=28), "scenes", None)
+    with pytest.raises(UserError, match="need fusion_kernel=1"):
+        built("thesis", conditioned=True, fusion_kernel=2)
+    with pytest.raises(UserError, match="no effect without crop"):
+        CFN.data(CFN.recipe("tiny", pad=4), "scenes", None)
+    with pytest.raises(UserError, match="leave no room"):
+        CFN.data(CFN.recipe("tiny", crop=True), "scenes", None)
+
+
+def test_fields_without_an_effect():
+    assert "fusion_rate" in CFN.recipe("thesis", "sum").idle()
+    assert "fusion_rate" not in CFN.recipe("thesis", "convolution").idle()
+    assert CFN.recipe("thesis").idle() == {"norm_momentum", "norm_epsilon"}
+    assert "dropout" in CFN.recipe("thesis_imagenet").idle()
+
+
+def test_initial_weights():
+    small, large = built("thesis", architecture="a"), built("thesis_imagenet")
+    assert np.std(small.get_layer("conv2_1").kernel) == pytest.approx(0.05, rel=0.05)
+    assert np.std(small.get_layer("prediction").kernel) == pytest.approx(0.1, rel=0.1)
+    assert not np.any(small.get_layer("conv2_1").bias)
+    np.testing.assert_array_equal(large.get_layer("conv1_1").bias, np.float32(0.2))
+    bound = np.sqrt(3 / 512)
+    assert np.abs(large.get_layer("main_conv").kernel).max() == pytest.approx(bound, rel=0.01)
+
+
+def test_sides_start_behind_dropout():
+    model = built("thesis", architecture="a")
+    assert [model.get_layer(f"side{n}_conv").input._keras_history.operation.name for n in (1, 2)] == [
+        "pool1_dropout",
+        "pool2_dropout",
+    ]
+    assert model.get_layer("prediction").input._keras_history.operation.name == "top_dropout"
+    assert not [layer.name for layer in built("thesis_imagenet").layers if "dropout" in layer.name]
+
+
+@pytest.mark.parametrize("variant", [None, "plain", "early_prediction", "dsn", "kernel3"])
+def test_pictures_of_every_kind_of_network(variant, tmp_path):
+    recipe = CFN.recipe("tiny", variant)
+    data = CFN.data(recipe, "scenes", None)
+    drawn = CFN.pictures(CFN.build(recipe, data.spec), data, recipe, tmp_path)
+    names = {picture.path.name for picture in drawn}
+    assert {"answers.png", "confusion.png", "branch_maps.png"} <= names
+    assert ("fusion_weights.png" in names) == (recipe.fusion == "local")
+    assert all(picture.path.read_bytes().startswith(b"\x89PNG") for picture in drawn)
 
 
 def test_served_classes_are_those_of_the_model():

@@ -38,8 +38,8 @@ class ImageClassData:
     """Images with their classes; implements `tfthesis.method.Data`. Its rows are images.
 
     Only training images are cropped and mirrored by lot; the lot of an image depends on seed, epoch and row alone.
-    Files whose header is no image are skipped when a split is first asked for; those that do not decode to their
-    end are left out of their batch and listed.
+    Files that cannot be read, or whose header is no image, are skipped when a split is first asked for, which reads
+    every file once; those that do not decode to their end are left out of their batch and listed.
 
     Raises:
         UserError: images in memory are not of the side that the network takes.
@@ -80,8 +80,10 @@ class ImageClassData:
         ids = self.split(split).ids
         return [ids[row] for row in np.asarray(rows).tolist()]
 
-    def batches(self, split: str, rows: Sequence[np.ndarray], key: tuple[int, int]) -> tf.data.Dataset:
+    def batches(self, split: str, rows: Sequence[np.ndarray], key: tuple[int, int] | None) -> tf.data.Dataset:
         """Return one element for each array of rows, in order, empty arrays too.
+
+        Without a `key` training images are not cropped and mirrored by lot either, as for evaluation.
 
         Inputs: "image" float32 `[b, size, size, 3]` in 0..255. Targets: "label" int64 `[b]`, "row" int64 `[b]`.
         """
@@ -143,12 +145,12 @@ class ImageClassData:
             raise UserError(f"{self.dataset.name}: split {name!r} has no usable image; see the skipped items")
         return split.take(np.array(good))
 
-    def _lots(self, split: str, rows: np.ndarray, key: tuple[int, int]) -> np.ndarray:
+    def _lots(self, split: str, rows: np.ndarray, key: tuple[int, int] | None) -> np.ndarray:
         """Return upper edge, left edge and whether to mirror, int64 `[b, 3]`."""
         room = self.crops.resize + 2 * self.crops.pad - self.crops.size
         lots = np.full((len(rows), 3), room // 2, np.int64)
         lots[:, 2] = 0
-        if split != "train":
+        if split != "train" or key is None:
             return lots
         for place, row in enumerate(rows.tolist()):
             random = np.random.default_rng((*key, row))

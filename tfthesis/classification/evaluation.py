@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 
@@ -12,18 +14,34 @@ from tfthesis.metrics.classification import confusion_matrix, top_k_hits
 CHUNK = 250
 
 
-def predict(model: keras.Model, data: ImageClassData, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return outputs `logits` `[N, C]` and `feature` `[N, K]` of a whole split, and the labels `[N]`."""
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """What a network says of a split; images that do not decode are left out.
+
+    Attributes:
+        logits: `[N, C]`.
+        features: `[N, K]`.
+        labels: `[N]`, the true ones.
+        rows: `[N]`, which images of the split these are.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+
+
+def predict(model: keras.Model, data: ImageClassData, split: str) -> Predictions:
+    """Return what `model` says of a whole split."""
     rows = np.arange(data.size(split))
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    found: dict[str, list[np.ndarray]] = {"logits": [], "feature": []}
-    labels = []
-    for inputs, targets in data.batches(split, chunks, (0, 0)):
+    parts = []
+    for inputs, targets in data.batches(split, chunks, None):
         outputs = model(inputs, training=False)
-        for name, parts in found.items():
-            parts.append(np.asarray(outputs[name], np.float32))
-        labels.append(targets["label"].numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}, np.concatenate(labels)
+        values = (outputs["logits"], outputs["feature"], targets["label"], targets["row"])
+        parts.append([np.asarray(value) for value in values])
+    logits, features, labels, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Predictions(logits.astype(np.float32), features.astype(np.float32), labels, rows)
 
 
 def evaluate_classes(model: keras.Model, data: ImageClassData, split: str) -> Evaluation:
@@ -31,10 +49,10 @@ def evaluate_classes(model: keras.Model, data: ImageClassData, split: str) -> Ev
 
     Returns:
         Scalars `error` (top 1) and, with more than five classes, `top5_error`; `accuracy` selects. Tables
-        `per_class` and `confusion`; samples `correct` and `wrong`, one an image.
+        `per_class` and `confusion`; samples `correct` and `wrong`, one an image, and `row`, which image it is.
     """
-    outputs, labels = predict(model, data, split)
-    logits, classes = outputs["logits"], data.spec.classes
+    found, classes = predict(model, data, split), data.spec.classes
+    logits, labels = found.logits, found.labels
     correct = top_k_hits(labels, logits, 1)
     accuracy = float(100 * correct.mean())
     scalars = {"error": 100 - accuracy, "accuracy": accuracy}
@@ -55,5 +73,5 @@ def evaluate_classes(model: keras.Model, data: ImageClassData, split: str) -> Ev
         scalars,
         accuracy,
         tables={"per_class": per_class, "confusion": confusion},
-        samples={"correct": correct, "wrong": ~correct},
+        samples={"correct": correct, "wrong": ~correct, "row": found.rows},
     )

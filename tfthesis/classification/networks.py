@@ -225,7 +225,9 @@ class _Builder:
         self, channels: int, kernel: int, name: str, *, strides: int = 1, padding: str = "same", bias: bool
     ) -> keras.layers.Conv2D:
         normalised = self.plan.normalised
-        initial: Any = "glorot_uniform" if normalised else keras.initializers.RandomNormal(stddev=0.05)
+        # "Xavier" by the inputs alone, as the framework of the released networks has it.
+        xavier = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+        initial: Any = xavier if normalised else keras.initializers.RandomNormal(stddev=0.05)
         return keras.layers.Conv2D(
             channels,
             kernel,
@@ -233,6 +235,7 @@ class _Builder:
             padding,
             use_bias=bias or not normalised,
             kernel_initializer=initial,
+            bias_initializer=keras.initializers.Constant(0.2) if normalised else "zeros",
             name=name,
             dtype=self.options.precision,
         )
@@ -261,5 +264,6 @@ class _Builder:
         return layers.ExampleDropout(self.options.dropout, name=f"{name}_dropout", dtype=self.options.precision)(x)
 
     def _dense(self, classes: int, name: str) -> keras.layers.Dense:
-        initial: Any = "glorot_uniform" if self.plan.normalised else keras.initializers.RandomNormal(stddev=0.1)
+        xavier = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+        initial: Any = xavier if self.plan.normalised else keras.initializers.RandomNormal(stddev=0.1)
         return keras.layers.Dense(classes, kernel_initializer=initial, name=name, dtype=self.options.precision)

@@ -21,27 +21,27 @@ _MAPS = 4
 
 def class_pictures(model: keras.Model, data: ImageClassData, split: str, folder: Path) -> list[Picture]:
     """Draw what a classifier did on `split`."""
-    outputs, labels = predict(model, data, split)
-    predicted = outputs["logits"].argmax(axis=1)
-    classes = data.spec.classes
+    found, classes = predict(model, data, split), data.spec.classes
+    predicted = found.logits.argmax(axis=1)
     drawn = [
-        answers_picture(data, split, predicted, folder),
-        confusion_picture(confusion_matrix(labels, predicted, len(classes)), classes, folder),
-        map_picture(model, data, split, folder),
+        answers_picture(data, split, found.rows, predicted, folder),
+        confusion_picture(confusion_matrix(found.labels, predicted, len(classes)), classes, folder),
+        map_picture(model, data, split, found.rows, folder),
     ]
     fusions = [layer for layer in model.layers if isinstance(layer, LocallyConnectedFusion)]
     return [*drawn, *(weight_picture(layer, folder) for layer in fusions)]
 
 
-def answers_picture(data: ImageClassData, split: str, predicted: np.ndarray, folder: Path) -> Picture:
-    """Draw some images with their true and, where it is another, their predicted class."""
-    rows = np.linspace(0, len(predicted) - 1, min(_SHOWN, len(predicted))).astype(int)
-    images, labels = _images(data, split, rows)
-    figure = Figure(figsize=(9, 1.9 * -(-len(rows) // 6)), layout="constrained")
-    axes = figure.subplots(-(-len(rows) // 6), 6, squeeze=False).ravel()
+def answers_picture(data: ImageClassData, split: str, rows: np.ndarray, predicted: np.ndarray, folder: Path) -> Picture:
+    """Draw some of the images `rows` with their true and, where it is another, their class in `predicted`."""
+    places = np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)
+    images, labels = _images(data, split, rows[places])
+    lines = -(-len(places) // 6)
+    figure = Figure(figsize=(9, 1.9 * lines), layout="constrained")
+    axes = figure.subplots(lines, 6, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
-    for axis, image, label, guess in zip(axes, images, labels, predicted[rows], strict=False):
+    for axis, image, label, guess in zip(axes, images, labels, predicted[places], strict=False):
         axis.imshow(image)
         right = label == guess
         true = data.spec.classes[label]
@@ -64,22 +64,21 @@ def weight_picture(layer: LocallyConnectedFusion, folder: Path) -> Picture:
     return save(figure, folder / f"{layer.name}_weights.png", text)
 
 
-def map_picture(model: keras.Model, data: ImageClassData, split: str, folder: Path) -> Picture:
-    """Draw the strongest maps of the last convolution of every branch, for a few images (Figs 2.1 and 2.12)."""
-    rows = np.linspace(0, data.size(split) - 1, min(4, data.size(split))).astype(int)
-    images, _ = _images(data, split, rows)
+def map_picture(model: keras.Model, data: ImageClassData, split: str, rows: np.ndarray, folder: Path) -> Picture:
+    """Draw the strongest maps of the last convolution of every branch, for a few of `rows` (Figs 2.1 and 2.12)."""
+    images, _ = _images(data, split, rows[np.linspace(0, len(rows) - 1, min(4, len(rows))).astype(int)])
     names = [layer.name for layer in model.layers if layer.name.endswith("_conv_relu")]
-    taps = keras.Model(model.input, [model.get_layer(name).output for name in names])
+    taps = keras.Model(model.input, {name: model.get_layer(name).output for name in names})
     maps = taps({"image": images.astype(np.float32)}, training=False)
     columns = 1 + _MAPS * len(names)
-    figure = Figure(figsize=(0.9 * columns, len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), columns, squeeze=False)
+    figure = Figure(figsize=(0.9 * columns, len(images)), layout="constrained")
+    axes = figure.subplots(len(images), columns, squeeze=False)
     for axis in axes.ravel():
         axis.axis("off")
     for line, image in enumerate(images):
         axes[line, 0].imshow(image)
-        for branch, (name, found) in enumerate(zip(names, maps, strict=True)):
-            own = np.asarray(found[line], np.float32)
+        for branch, name in enumerate(names):
+            own = np.asarray(maps[name][line], np.float32)
             for place, channel in enumerate(np.argsort(-own.mean(axis=(0, 1)), kind="stable")[:_MAPS]):
                 axis = axes[line, 1 + branch * _MAPS + place]
                 axis.imshow(own[:, :, channel], cmap="magma")
@@ -91,5 +90,5 @@ def map_picture(model: keras.Model, data: ImageClassData, split: str, folder: Pa
 
 def _images(data: ImageClassData, split: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels uint8 and labels of `rows`."""
-    inputs, targets = next(iter(data.batches(split, [rows], (0, 0))))
+    inputs, targets = next(iter(data.batches(split, [rows], None)))
     return np.clip(inputs["image"].numpy(), 0, 255).astype(np.uint8), targets["label"].numpy()

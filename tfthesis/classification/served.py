@@ -16,23 +16,23 @@ from tfthesis.method import Gallery, Served, Signature, Spec
 
 LABELS = 5
 RESULTS = 20
-_HELP = "encoded images (JPEG, PNG, BMP, GIF), stretched to the network's size"
+_HELP = "encoded images (JPEG, PNG, BMP, GIF), prepared as those of training are"
 
 
 def class_gallery(model: keras.Model, data: ImageClassData, split: str) -> dict[str, Gallery]:
     """Return the images of `split` by their L2-normalised features, with their classes as payload."""
-    outputs, labels = predict(model, data, split)
-    features = outputs["feature"]
-    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    classes = data.spec.classes
-    return {"image": Gallery(data.split(split).ids, features / lengths, [classes[label] for label in labels])}
+    found, classes = predict(model, data, split), data.spec.classes
+    lengths = np.maximum(np.linalg.norm(found.features, axis=1, keepdims=True), 1e-12)
+    ids, payload = data.item_ids(split, found.rows), [classes[label] for label in found.labels]
+    return {"image": Gallery(ids, found.features / lengths, payload)}
 
 
 def class_signatures(model: keras.Model, spec: Spec, index: Mapping[str, Any]) -> Served:
     """Return `classify`, `encode_image` and, with an index of images, `search_by_image`; all take encoded images.
 
-    `classify` gives `labels`, `probabilities` and `predicted` `[B, 5]`, the surest classes first; `encode_image` the
-    L2-normalised feature `embedding` `[B, K]`; `search_by_image` `ids`, `scores` and `payload` `[B, K]` of the nearest.
+    `classify` gives `labels`, `probabilities` and `predicted` `[B, min(5, C)]`, the surest classes first;
+    `encode_image` the L2-normalised feature `embedding` `[B, K]`; `search_by_image` `ids`, `scores` and `payload`
+    `[B, 20]` of the nearest.
     """
     count = min(LABELS, len(spec.classes))
     classes = tf.constant(list(spec.classes))

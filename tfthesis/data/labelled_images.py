@@ -64,6 +64,9 @@ class LabelledImages:
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        if len(set(self.classes)) < len(self.classes):
+            twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+            raise UserError(f"{self.name}: classes share a name: {twice[:5]}; give each its own")
         seen: set[str] = set()
         for name, split in self.splits.items():
             lengths = {"ids": len(split.ids), "labels": len(split.labels), "images": len(split.images)}

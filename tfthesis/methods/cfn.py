@@ -66,10 +66,21 @@ class CFNRecipe(Recipe):
     )
     conditioned: bool = setting(False, "let the fusion's weights depend on the input", source="section 2.5")
     deep_supervision: bool = setting(False, "a classifier and a loss on each side branch (DSN-11)", source="Fig 2.10")
-    shortcuts: bool = setting(False, "shortcuts over the convolutions of a stage (ResNet-11)", source="Fig 2.11")
+    shortcuts: bool = setting(
+        False,
+        "shortcuts over the convolutions of a stage (ResNet-11)",
+        source="Fig 2.11; that they are added behind the last rectifier: our choice",
+    )
 
-    crop: int = setting(0, "side of random training crops; 0 takes the whole image", unit="pixels", source="Table 2.3")
-    pad: int = setting(0, "zeros on every side before cropping", unit="pixels", source="Table 2.3")
+    crop: bool = setting(
+        False, "crop training images at random places; otherwise in the middle", source="Table 2.3, section 2.4.2"
+    )
+    pad: int = setting(
+        0,
+        "black pixels on every side before a random crop",
+        unit="pixels",
+        source="Table 2.3; their number: our choice",
+    )
     mirror: bool = setting(False, "flip training images by lot", source="Table 2.3, section 2.4.2")
     dropout: float = setting(0.5, "share that is dropped behind poolings and from the last vector", source="Table 2.1")
     norm_momentum: float = setting(0.9, "decay of the BatchNorm statistics, a step")
@@ -80,24 +91,32 @@ class CFNRecipe(Recipe):
         (200, 40),
         "stretches of training, after each of which the learning rate falls",
         unit="epochs",
-        source="section 2.4.1: 100,000 and 20,000 steps of 500 an epoch",
+        source="section 2.4.1: 100,000 and 20,000 steps of 500 an epoch; of the images held out for validation fewer",
     )
     learning_rate: float = setting(0.1, "of the first stretch", source="section 2.4.1")
     rate_factor: float = setting(0.1, "factor of the learning rate after a stretch", source="section 2.4.1")
     momentum: float = setting(0.9, "of SGD", source="section 2.4.1")
-    weight_decay: float = setting(0.0001, "L2 decay of weights; biases do not decay", source="section 2.4.1")
+    weight_decay: float = setting(
+        0.0001,
+        "L2 decay of kernels; biases and BatchNorm do not decay",
+        source="section 2.4.1; what decays: our choice",
+    )
     bias_rate: float = setting(2.0, "multiplier of the learning rate of biases", source=_CODE)
-    fusion_rate: float = setting(0.1, "multiplier of the learning rate of the fusion's weights", source=_CODE)
+    fusion_rate: float = setting(
+        0.1, "multiplier of the learning rate of the fusion's weights", source="released networks, local fusion only"
+    )
     main_rate: float = setting(
         1.0, "multiplier of the learning rate of the main branch's last convolution", source=_CODE
     )
     patience: int = setting(0, "stop a stretch after so many epochs without a better score; 0 never", unit="epochs")
 
     def idle(self) -> frozenset[str]:
-        """Return the fusion's fields where there is none."""
-        if self.fusion == "local":
-            return frozenset()
-        own = {"fusion_kernel", "conditioned", "fusion_rate"}
+        """Return the fields of what the network does not have."""
+        own = {"dropout"} if self.architecture in ("11", "19") else {"norm_momentum", "norm_epsilon"}
+        if self.fusion != "local":
+            own |= {"fusion_kernel", "conditioned"}
+        if self.fusion in ("none", "sum"):
+            own.add("fusion_rate")
         if self.fusion == "none":
             own.add("late_prediction")
             if not self.deep_supervision:
@@ -113,9 +132,11 @@ def data(recipe: CFNRecipe, name: str, directory: Path | None) -> ImageClassData
     size = networks.ARCHITECTURES[recipe.architecture].side
     # Files are stretched to the side of Caffe's ImageNet images; what is in memory has the network's side already.
     resize = 256 if size > 32 else size
-    crops = classes.Crops(size, resize, recipe.pad, random=bool(recipe.crop), mirror=recipe.mirror)
-    if recipe.crop not in (0, size):
-        raise UserError(f"recipe field 'crop': network {recipe.architecture!r} takes {size} pixels, got {recipe.crop}")
+    if recipe.pad and not recipe.crop:
+        raise UserError(f"recipe field 'pad': {recipe.pad} has no effect without crop=true")
+    if recipe.crop and resize + 2 * recipe.pad == size:
+        raise UserError(f"recipe field 'crop': images of {resize} pixels leave no room for crops of {size}; set pad")
+    crops = classes.Crops(size, resize, recipe.pad, random=recipe.crop, mirror=recipe.mirror)
     return classes.ImageClassData(labelled.open_labelled(name, directory, **options), crops)
 
 
@@ -125,6 +146,8 @@ def build(recipe: CFNRecipe, spec: Spec) -> keras.Model:
     Raises:
         UserError: fields contradict each other.
     """
+    if recipe.conditioned and recipe.fusion_kernel > 1:
+        raise UserError("recipe field 'conditioned': weights that depend on the input need fusion_kernel=1")
     if recipe.deep_supervision and recipe.fusion != "none":
         raise UserError("recipe field 'deep_supervision': side branches have losses or are fused, set fusion to 'none'")
     names = [field.name for field in dataclasses.fields(networks.Options)]
@@ -189,13 +212,13 @@ _IMAGENET = dataclasses.replace(
     _THESIS,
     dataset="image_folders",
     architecture="11",
-    crop=224,
+    crop=True,
     mirror=True,
     batch_size=64,
     # 100,000, 50,000 and 50,000 steps of 64 of 1,281,167 images.
     epochs=(5, 3, 2),
+    reader=("val_per_class=10",),
     learning_rate=0.01,
-    bias_rate=1.0,
     fusion_rate=1.0,
     main_rate=10.0,
 )
@@ -210,7 +233,7 @@ METHOD = Method(
         "thesis": _THESIS,
         "thesis_released": dataclasses.replace(_THESIS, epochs=(80, 80, 80)),
         "thesis_cifar100": dataclasses.replace(_THESIS, dataset="cifar100", architecture="b_wide"),
-        "thesis_augmented": dataclasses.replace(_THESIS, crop=32, pad=4, mirror=True),
+        "thesis_augmented": dataclasses.replace(_THESIS, crop=True, pad=4, mirror=True),
         "thesis_imagenet": _IMAGENET,
         "cifar10": dataclasses.replace(
             _THESIS,

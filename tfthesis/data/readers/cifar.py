@@ -45,7 +45,8 @@ def open_labelled(
         name: "cifar10" or "cifar100".
         directory: with the files.
         train_per_class: the first so many training images of each class, validation images included; None takes all.
-        val_per_class: of them, so many that are held out to select weights by; the thesis selects nothing.
+        val_per_class: of them, so many that are held out to select weights by, at least one; the thesis selects
+            nothing and trains on all.
         test_per_class: the first so many test images of each class; None takes all.
 
     Raises:
@@ -57,9 +58,10 @@ def open_labelled(
     train, test, classes = read(name, folder)
     train = first_of_each(train, train_per_class, classes)
     test = first_of_each(test, test_per_class, classes)
-    splits = {"train": train, "test": test}
-    if val_per_class:
-        splits["train"], splits["val"] = held_out(train, val_per_class, classes)
+    if val_per_class < 1:
+        raise UserError(f"dataset {name!r}: val_per_class: expected at least 1, got {val_per_class}")
+    train, val = held_out(train, val_per_class, classes)
+    splits = {"train": train, "val": val, "test": test}
     counts = {"train_per_class": train_per_class, "val_per_class": val_per_class, "test_per_class": test_per_class}
     layout = "npz" if as_npz else "binary"
     return LabelledImages(name, splits, classes, source={"layout": layout, **counts})

@@ -13,8 +13,8 @@ from tfthesis.errors import UserError
 
 LABELLED = {
     "image_folders": (
-        "train/CLASS/*.jpg, test/CLASS/*.jpg and perhaps val/CLASS/*.jpg (also .jpeg, .png, .bmp, .gif; ImageNet's "
-        "validation images are the test split), and perhaps classes.json with a name for each folder"
+        "train/CLASS/*.jpg, test/CLASS/*.jpg and val/CLASS/*.jpg, or val_per_class (also .jpeg, .png, .bmp, .gif; "
+        "ImageNet's validation images are the test split), and perhaps classes.json with a name for each folder"
     )
 }
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -40,6 +40,11 @@ def open_labelled(name: str, directory: Path | None = None, *, val_per_class: in
     splits = {
         split: _read(folder / split, split, keys) for split in ("train", "val", "test") if (folder / split).is_dir()
     }
+    if "val" not in splits and not val_per_class:
+        raise UserError(
+            f"dataset {name!r}: weights are selected by validation images: give {folder / 'val'}, or hold some of each "
+            "class out with --set reader=val_per_class=10"
+        )
     if "test" not in splits:
         raise UserError(f"dataset {name!r}: {folder / 'test'} is missing; expected {LABELLED[name]}")
     classes = _names(folder / "classes.json", keys)
