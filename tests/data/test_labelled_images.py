@@ -101,6 +101,15 @@ def test_folders(folders):
     assert data.split("val").ids == ["train/n01/2.png", "train/n02/2.png"]
 
 
+def test_another_picture_in_a_file_is_another_dataset(folders):
+    before = open_labelled("image_folders", folders, val_per_class=1).fingerprint()
+    file = folders / "train/n01/0.png"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert open_labelled("image_folders", folders, val_per_class=1).fingerprint() != before
+
+
 def open_folders(folder):
     return open_labelled("image_folders", folder)
 

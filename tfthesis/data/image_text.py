@@ -116,7 +116,7 @@ class ImageTextDataset:
             digest = hashlib.sha256(_json([self.name, self.classes, self.multi_label, self.source]))
             for split, items in self.splits.items():
                 for item in items:
-                    digest.update(_json([split, item.id, item.captions, item.labels, _identity(item.image)]))
+                    digest.update(_json([split, item.id, item.captions, item.labels, image_identity(item.image)]))
             for modality, arrays in (self.features or {}).items():
                 for split, array in arrays.items():
                     digest.update(_json([modality, split, array.shape, str(array.dtype)]))
@@ -127,7 +127,7 @@ class ImageTextDataset:
     def modality_fingerprint(self, modality: str, split: str) -> str:
         """Return the SHA-256 of the images or of the captions of a split alone: all that their features depend on."""
         items = self.items(split)
-        parts = [_identity(item.image) if modality == "image" else item.captions for item in items]
+        parts = [image_identity(item.image) if modality == "image" else item.captions for item in items]
         return hashlib.sha256(_json([modality, parts])).hexdigest()
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -142,7 +142,8 @@ def _json(values: Any) -> bytes:
     return json.dumps(values, sort_keys=True).encode()
 
 
-def _identity(image: ImageSource | None) -> list[Any]:
+def image_identity(image: ImageSource | None) -> list[Any]:
+    """Return what enters a dataset's fingerprint for an image: its name, and size and some of the bytes of a file."""
     if image is None:
         return []
     if isinstance(image, bytes):
@@ -161,20 +162,20 @@ def _identity(image: ImageSource | None) -> list[Any]:
         return [image.name, None]
 
 
-def _readers() -> dict[str, ModuleType]:
-    """Return the reader of each dataset name: the files of `tfthesis/data/readers` that define `DATASETS`."""
+def readers_of(kind: str) -> dict[str, ModuleType]:
+    """Return the reader of each dataset name: the files of `tfthesis/data/readers` that define `kind`."""
     import tfthesis.data.readers as package
 
     found = {}
     for file in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
         module = importlib.import_module(f"{package.__name__}.{file}")
-        found.update(dict.fromkeys(getattr(module, "DATASETS", {}), module))
+        found.update(dict.fromkeys(getattr(module, kind, {}), module))
     return found
 
 
 def dataset_names() -> dict[str, str]:
     """Return what each known dataset name reads, in one sentence."""
-    return {name: module.DATASETS[name] for name, module in sorted(_readers().items())}
+    return {name: module.DATASETS[name] for name, module in sorted(readers_of("DATASETS").items())}
 
 
 def open_image_text(name: str, directory: Path | str | None = None, **options: Any) -> ImageTextDataset:
@@ -189,7 +190,7 @@ def open_image_text(name: str, directory: Path | str | None = None, **options: A
     Raises:
         UserError: unknown name or option, or files that are missing or do not fit.
     """
-    readers = _readers()
+    readers = readers_of("DATASETS")
     if name not in readers:
         raise closest(name, sorted(readers), "dataset")
     reader = readers[name]

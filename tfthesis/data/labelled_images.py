@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import inspect
 import json
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from tfthesis.data.image_text import image_identity, readers_of
 from tfthesis.data.images import ImageSource
 from tfthesis.errors import UserError, closest
 
@@ -98,7 +96,7 @@ class LabelledImages:
         return {name: len(split) for name, split in self.splits.items()}
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of names, labels, pixels in memory, and source; of files the names and sizes enter."""
+        """Return the SHA-256 of names, labels, pixels in memory, and source; of files names, sizes and some bytes."""
         digest = hashlib.sha256(json.dumps([self.name, self.classes, self.source], sort_keys=True).encode())
         for name, split in self.splits.items():
             digest.update(json.dumps([name, split.ids]).encode())
@@ -106,7 +104,7 @@ class LabelledImages:
             if isinstance(split.images, np.ndarray):
                 digest.update(np.ascontiguousarray(split.images))
             else:
-                digest.update(json.dumps([_identity(image) for image in split.images]).encode())
+                digest.update(json.dumps([image_identity(image) for image in split.images]).encode())
         return digest.hexdigest()
 
 
@@ -142,25 +140,9 @@ def first_of_each(split: LabelledSplit, per_class: int | None, classes: Sequence
     return split.take(np.flatnonzero(kept))
 
 
-def _identity(image: ImageSource) -> list[Any]:
-    if isinstance(image, bytes):
-        return [hashlib.sha256(image).hexdigest()]
-    return [image.name, image.stat().st_size] if isinstance(image, Path) else [image.name]
-
-
-def _readers() -> dict[str, ModuleType]:
-    import tfthesis.data.readers as package
-
-    found = {}
-    for file in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
-        module = importlib.import_module(f"{package.__name__}.{file}")
-        found.update(dict.fromkeys(getattr(module, "LABELLED", {}), module))
-    return found
-
-
 def labelled_names() -> dict[str, str]:
     """Return what each known classification dataset reads, in one sentence."""
-    return {name: module.LABELLED[name] for name, module in sorted(_readers().items())}
+    return {name: module.LABELLED[name] for name, module in sorted(readers_of("LABELLED").items())}
 
 
 def open_labelled(name: str, directory: Path | str | None = None, **options: Any) -> LabelledImages:
@@ -172,7 +154,7 @@ def open_labelled(name: str, directory: Path | str | None = None, **options: Any
     Raises:
         UserError: unknown name or option, or files that are missing or do not fit.
     """
-    readers = _readers()
+    readers = readers_of("LABELLED")
     if name not in readers:
         raise closest(name, sorted(readers), "classification dataset")
     reader = readers[name]
