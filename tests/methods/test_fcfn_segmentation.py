@@ -170,10 +170,14 @@ def test_evaluation_counts_every_pixel_once(opened):
     assert found.scalars["pixel_accuracy"] == pytest.approx(100 * right.mean())
     np.testing.assert_allclose(found.samples["wrong_pixels"], 1 - right.mean(axis=(1, 2)))
     overlaps = []
-    for label in range(len(data.spec.classes)):
+    for label, name in enumerate(data.spec.classes):
         one, other = predicted == label, split.maps == label
         if (one | other).any():
             overlaps.append((one & other).sum() / (one | other).sum())
+        if other.any():
+            assert found.scalars[f"iou_{name}"] == pytest.approx(100 * overlaps[-1])
+        else:
+            assert f"iou_{name}" not in found.scalars
     assert found.scalars["mean_iou"] == pytest.approx(100 * np.mean(overlaps)) == found.selection
     assert found.scalars["object_iou"] == pytest.approx(100 * np.mean(overlaps[1:]))
     assert sum(row["pixels"] for row in found.tables["per_class"]) == split.maps.size

@@ -48,7 +48,7 @@ def evaluate_segmentation(model: keras.Model, data: SegmentationData, split: str
 
     Returns:
         Scalars of `segmentation_scores`, and `object_iou`, the mean IoU without the background where the dataset has
-        one (Table 2.7's FCN-8s row is such a mean). `mean_iou` selects. Tables `per_class` and `confusion`; samples
+        one (Table 2.7's FCN-8s row is such a mean), and `iou_NAME` of each class that occurs. `mean_iou` selects. Tables `per_class` and `confusion`; samples
         `wrong_pixels`, the share of each image's pixels, and `row`, which image it is.
     """
     classes = data.spec.classes
@@ -64,6 +64,8 @@ def evaluate_segmentation(model: keras.Model, data: SegmentationData, split: str
     scalars = segmentation_scores(total)
     if data.spec.extra["background"]:
         scalars["object_iou"] = float(100 * np.nanmean(overlap[1:]))
+    # Only of classes that occur: which ones have a figure does not depend on the predictions.
+    scalars |= {f"iou_{name}": float(100 * overlap[n]) for n, name in enumerate(classes) if total[n].any()}
     per_class = [
         {"class": name, "pixels": int(total[number].sum()), "iou": float(100 * overlap[number])}
         for number, name in enumerate(classes)
