@@ -47,7 +47,10 @@ def parser() -> Parser:
         help="give the SVM features as they are (each element has mean 0 and one variance over the training images)",
     )
     made.add_argument(
-        "--out", type=Path, metavar="FILE", help="result (transfer-DATASET.json in the run, or in runs/transfer)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="result (transfer-DATASET@FOLDER.json in the run, or ENCODER-... in runs/transfer)",
     )
     return made
 
@@ -138,9 +141,10 @@ def listing_text() -> str:
 
 
 def _place(options: argparse.Namespace) -> Path:
+    name = options.dataset if options.data is None else f"{options.dataset}@{options.data.resolve().name}"
     if options.run is not None:
-        return options.run / f"transfer-{options.dataset}.json"
-    return Path("runs/transfer") / f"{options.encoder}-{options.dataset}.json"
+        return options.run / f"transfer-{name}.json"
+    return Path("runs/transfer") / f"{options.encoder}-{name}.json"
 
 
 def _progress(done: int, total: int) -> None:
