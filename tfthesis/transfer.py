@@ -109,12 +109,13 @@ def _retrieval(encoder: Encoder, data: GroupedImages, progress: Progress | None)
     fingerprint, skipped = data.fingerprint(), list(data.skipped)
     vectors, ok = _features(encoder, data.images, data.ids, fingerprint, skipped, progress)
     left = np.bincount(data.groups[ok], minlength=int(data.groups.max()) + 1)
-    usable = ok[data.queries] & (left[data.groups[data.queries]] > 1)
-    skipped += [f"query {data.ids[row]}: too few images of its group are left" for row in data.queries[~usable]]
-    if not usable.any():
+    read = data.queries[ok[data.queries]]
+    alone = left[data.groups[read]] < 2
+    skipped += [f"query {data.ids[row]}: too few images of its group are left" for row in read[alone]]
+    if alone.all():
         raise UserError(f"{data.name}: no query is left; the first skipped item: {skipped[0]}")
     # Places among the images that are left.
-    queries, groups = np.cumsum(ok)[data.queries[usable]] - 1, data.groups[ok]
+    queries, groups = np.cumsum(ok)[read[~alone]] - 1, data.groups[ok]
     if data.measure == "ns_score":
         hits = ns_hits(vectors, groups, queries)
         figure, samples = float(hits.mean()), {"hits": hits}
