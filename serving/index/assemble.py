@@ -25,7 +25,7 @@ RESULTS = 20
 RECALL_AT = 10
 _PROBES = 256
 _LIMIT = 2**30
-_OTHER = {"image": "text", "text": "image"}
+_ENCODE, _SEARCH = "encode_", "search_"
 
 
 def assemble(
@@ -40,8 +40,8 @@ def assemble(
 ) -> Path:
     """Write a version of a model that searches `galleries` with the encoders of `export`, and return its folder.
 
-    `search_by_text` answers with images and `search_by_image` with texts, where there are such items;
-    `encode_*` and `classify` are those of the export.
+    Items are searched by the other modality that the export encodes (`search_by_text` answers with images), by their
+    own where there is no other. All signatures of the export that do not search are kept.
 
     Args:
         galleries: items by modality.
@@ -57,7 +57,8 @@ def assemble(
     """
     loaded = tf.saved_model.load(str(export))
     examples = _examples(export)
-    kept = [name for name in loaded.signatures if name.startswith("encode_") or name == "classify"]
+    # What searches has the old items in it; the default one is an alias, which the new export gets anew.
+    kept = [name for name in loaded.signatures if name in examples and not name.startswith(_SEARCH)]
     served = {name: _signature(loaded.signatures[name], examples[name]) for name in kept}
     # Those that will ask are of the other modality, where there are such items.
     askers = {name: [other.vectors for key, other in galleries.items() if key != name] for name in galleries}
@@ -65,13 +66,12 @@ def assemble(
         name: build_neighbours(gallery, kind, queries=askers[name], name=name) for name, gallery in galleries.items()
     }
     figures = {name: _check_recall(name, index[name], gallery, min_recall) for name, gallery in galleries.items()}
+    encoded = sorted(name.removeprefix(_ENCODE) for name in kept if name.startswith(_ENCODE))
     for modality, neighbours in index.items():
-        encoder = f"encode_{_OTHER[modality]}"
-        if encoder in served:
-            served[f"search_by_{_OTHER[modality]}"] = _search(served[encoder], neighbours, modality)
-    if not any(name.startswith("search_") for name in served):
-        wanted = [f"encode_{_OTHER[name]}" for name in galleries]
-        raise UserError(f"{export}: nothing can search these items, it has none of {wanted}")
+        for asker in [name for name in encoded if name != modality][:1] or encoded:
+            served[f"{_SEARCH}by_{asker}"] = _search(served[f"{_ENCODE}{asker}"], neighbours, modality)
+    if not any(name.startswith(_SEARCH) for name in served):
+        raise UserError(f"{export}: nothing can search these items, it has no signature {_ENCODE}*: {kept}")
     own = {name: {**neighbours.describe(), **figures[name]} for name, neighbours in index.items()}
     functions = [loaded.signatures[name] for name in kept]
     return write_saved_model(

@@ -34,6 +34,17 @@ class Colours(Encoders):
             "predicted": best.values > 0.5,
         }
 
+    def segment(self, image):
+        """Give every image a red picture, a map, and shares of classes, as a segmentation does."""
+        count = tf.shape(image)[0]
+        red = tf.io.encode_png(tf.constant([[[200, 0, 0]] * 5] * 4, tf.uint8))
+        return {
+            "overlay_bytes": tf.repeat(red, count),
+            "map_bytes": tf.repeat(tf.io.encode_png(tf.ones([4, 5, 1], tf.uint8)), count),
+            "labels": tf.tile([["sky", EVIL, "sea"]], [count, 1]),
+            "shares": tf.tile([[0.75, 0.25, 0.0]], [count, 1]),
+        }
+
 
 def write_export(folder):
     """Write an export of encoders, a classifier, and a search of another kind that some later method may have."""
@@ -44,6 +55,7 @@ def write_export(folder):
         "encode_text": Signature(lambda text: encoders.text(text), {"text": strings}, {"text": texts}, ""),
         "encode_image": Signature(lambda image: encoders.image(image), {"image": strings}, {"image": images}, ""),
         "classify": Signature(lambda image: encoders.classify(image), {"image": strings}, {"image": images}, ""),
+        "segment": Signature(lambda image: encoders.segment(image), {"image": strings}, {"image": images}, ""),
     }
     return write_saved_model(Served(signatures, [encoders]), folder, metadata={"model": {}, "index": {}})
 
@@ -255,8 +267,8 @@ def test_an_image_finds_captions_and_labels(page, tmp_path):
     (tmp_path / "blue.png").write_bytes(picture(COLOURS["blue"]))
     page.all("#input-image")[0].send_keys(str(tmp_path / "blue.png"))
     assert page.captions("search_by_image") == ["all blue", EVIL]
-    assert page.wait("table tr")
-    rows = [row.text for row in page.all("table tr")]
+    assert page.wait("[aria-labelledby=panel-classify] table tr")
+    rows = [row.text for row in page.all("[aria-labelledby=panel-classify] table tr")]
     assert rows[0].startswith("blue ")
     assert rows[0].endswith("predicted")
     assert not rows[1].endswith("predicted")
@@ -264,6 +276,25 @@ def test_an_image_finds_captions_and_labels(page, tmp_path):
     assert not page.all("section")
     page.all("button[type=submit]")[0].click()
     page.eventually(lambda: "Type a text or choose an image" in page.text_of("#status"))
+
+
+def test_an_image_is_segmented(page, tmp_path):
+    (tmp_path / "blue.png").write_bytes(picture(COLOURS["blue"]))
+    page.all("#input-image")[0].send_keys(str(tmp_path / "blue.png"))
+    panel = "[aria-labelledby=panel-segment]"
+    assert page.wait(f"{panel} figure img")
+    size = (
+        f"const image = document.querySelector('{panel} figure img'); return [image.naturalWidth, image.naturalHeight]"
+    )
+    page.eventually(lambda: page.driver.execute_script(size) == [5, 4])
+    assert len(page.all(f"{panel} img")) == 1
+    rows = [row.text for row in page.all(f"{panel} tr")]
+    # A class without a pixel is left out; a name is text.
+    assert rows[0].startswith("sky 75.0 %") and rows[1].startswith(EVIL) and len(rows) == 2
+    link = page.all(f"{panel} a")[0]
+    assert link.get_attribute("download") == "map.png"
+    file = base64.b64decode(link.get_attribute("href").partition("base64,")[2])
+    assert tf.io.decode_png(file).numpy().tolist() == np.ones([4, 5, 1]).tolist()
 
 
 def test_an_image_can_be_dropped(page):
@@ -276,8 +307,8 @@ def test_an_image_can_be_dropped(page):
         """,
         base64.b64encode(picture(COLOURS["red"])).decode(),
     )
-    page.wait("table tr")
-    assert page.all("table tr")[0].text.startswith("red ")
+    page.wait("[aria-labelledby=panel-classify] table tr")
+    assert page.all("[aria-labelledby=panel-classify] table tr")[0].text.startswith("red ")
 
 
 def test_it_can_be_used_by_keyboard_alone(page):

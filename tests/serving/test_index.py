@@ -173,6 +173,30 @@ def test_texts_and_images_are_searched_by_each_other(run, export, photos, tmp_pa
         )
 
 
+def test_images_are_searched_by_images_where_nothing_encodes_texts(run, photos, tmp_path):
+    encoders, images = Encoders(), tf.TensorSpec([None], tf.string)
+    example = {"image": np.array([picture((9, 9, 9))], object)}
+    signatures = {
+        "encode_image": Signature(encoders.image, {"image": images}, example, ""),
+        "brightness": Signature(
+            lambda image: {"value": tf.reduce_sum(encoders.image(image)["embedding"], 1)},
+            {"image": images},
+            example,
+            "",
+        ),
+    }
+    export = write_saved_model(
+        Served(signatures, [encoders]), tmp_path / "exports", metadata={"model": {}, "index": {}}
+    )
+    arguments = ("--export", export, "--items", photos, "--name", "photos", "--models", tmp_path / "models")
+    assert run("build", *arguments)[0] == 0
+    asked = {"image": np.array([picture(COLOURS["red"])], object)}
+    with open_session(tmp_path / "models" / "photos" / "1") as model:
+        assert model.callable("search_by_image")(asked)["ids"][0][0] == b"red.png"
+        # What does not search is served as before.
+        assert model.callable("brightness")(asked)["value"] == pytest.approx(1.0)
+
+
 def test_items_come_and_go_and_every_change_is_a_version(run, built, photos, tmp_path):
     (photos / "more" / "purple.png").write_bytes(picture((255, 0, 255)))
     assert run("add", "--items", photos / "more")[0] == 0

@@ -70,7 +70,8 @@ def test_every_table_loads_and_its_runs_can_be_planned(name):
     table = load_table(name)
     edition = Edition(table, table.preset)
     planned = [planned for row in table.rows for planned in edition.planned(row)]
-    assert len(planned) >= len(table.rows)
+    # What others printed is not run.
+    assert len(planned) >= sum(row.kind != "cited" for row in table.rows) > 0
     assert edition.name.startswith(f"{name}-{table.preset}")
 
 

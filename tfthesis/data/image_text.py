@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -173,6 +174,45 @@ def readers_of(kind: str) -> dict[str, ModuleType]:
     return found
 
 
+def open_by_name(
+    kind: str,
+    function: str,
+    what: str,
+    name: str,
+    directory: Path | str | None,
+    options: Mapping[str, Any],
+    *,
+    further: Sequence[str] = (),
+) -> Any:
+    """Return what the reader of dataset `name` returns.
+
+    Args:
+        kind: what readers call the names that they know, such as "DATASETS"; see `readers_of`.
+        function: of the reader, called with name, folder and options.
+        what: word for such a dataset in messages.
+        name: of the dataset.
+        directory: where it lies, if it lies anywhere.
+        options: keyword arguments of the function.
+        further: options that the caller knows beside them, for messages.
+
+    Raises:
+        UserError: unknown name or option, or no such folder; and what the reader raises.
+    """
+    readers = readers_of(kind)
+    if name not in readers:
+        raise closest(name, sorted(readers), what)
+    reader = readers[name]
+    opened = getattr(reader, function)
+    known = list(inspect.signature(opened).parameters)[2:]
+    for option in options:
+        if option not in known:
+            raise closest(option, [*known, *further], f"option of dataset {name!r}")
+    folder = None if directory is None else Path(directory)
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"dataset {name!r}: no folder {folder}; expected {getattr(reader, kind)[name]}")
+    return opened(name, folder, **options)
+
+
 def dataset_names() -> dict[str, str]:
     """Return what each known dataset name reads, in one sentence."""
     return {name: module.DATASETS[name] for name, module in sorted(readers_of("DATASETS").items())}
@@ -190,19 +230,8 @@ def open_image_text(name: str, directory: Path | str | None = None, **options: A
     Raises:
         UserError: unknown name or option, or files that are missing or do not fit.
     """
-    readers = readers_of("DATASETS")
-    if name not in readers:
-        raise closest(name, sorted(readers), "dataset")
-    reader = readers[name]
-    known = list(inspect.signature(reader.open_dataset).parameters)[2:]
-    for option in options:
-        if option not in (*known, FOLD):
-            raise closest(option, [*known, FOLD], f"option of dataset {name!r}")
     fold = options.pop(FOLD, None)
-    folder = None if directory is None else Path(directory)
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"dataset {name!r}: no folder {folder}; expected {reader.DATASETS[name]}")
-    dataset = reader.open_dataset(name, folder, **options)
+    dataset = open_by_name("DATASETS", "open_dataset", "dataset", name, directory, options, further=(FOLD,))
     if fold is None:
         return dataset
     from tfthesis.data.folds import take_fold

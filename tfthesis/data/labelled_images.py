@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfthesis.data.image_text import image_identity, readers_of
+from tfthesis.data.image_text import image_identity, open_by_name, readers_of
 from tfthesis.data.images import ImageSource
 from tfthesis.errors import UserError, closest
 
@@ -170,15 +169,4 @@ def open_labelled(name: str, directory: Path | str | None = None, **options: Any
     Raises:
         UserError: unknown name or option, or files that are missing or do not fit.
     """
-    readers = readers_of("LABELLED")
-    if name not in readers:
-        raise closest(name, sorted(readers), "classification dataset")
-    reader = readers[name]
-    known = list(inspect.signature(reader.open_labelled).parameters)[2:]
-    for option in options:
-        if option not in known:
-            raise closest(option, known, f"option of dataset {name!r}")
-    folder = None if directory is None else Path(directory)
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"dataset {name!r}: no folder {folder}; expected {reader.LABELLED[name]}")
-    return reader.open_labelled(name, folder, **options)
+    return open_by_name("LABELLED", "open_labelled", "classification dataset", name, directory, options)

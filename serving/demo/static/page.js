@@ -45,9 +45,10 @@ function modelPath() {
   return `/v1/models/${encodeURIComponent(find("model").value)}` + (version ? `/versions/${version}` : "");
 }
 
-// What a panel can show: neighbours, or labels.
+// What a panel can show: neighbours, pictures, or labels. Outputs that end in _bytes are PNG files.
 function kindOf(outputs) {
   if (outputs.ids && outputs.scores) return "hits";
+  if (Object.keys(outputs).some((alias) => alias.endsWith("_bytes"))) return "pictures";
   if (outputs.labels && outputs.probabilities) return "labels";
   return null;
 }
@@ -87,7 +88,7 @@ async function loadSignatures() {
   find("inputs").replaceChildren(...ordered.map((alias) => (alias === "image" ? imageField(alias) : textField(alias))));
   clear();
   if (!ordered.length) {
-    throw new Error("this model has no signature of texts or images that finds items or labels");
+    throw new Error("this model has no signature of texts or images that finds items, labels or pictures");
   }
 }
 
@@ -185,7 +186,7 @@ async function search() {
 
 function panel(name, kind, outputs) {
   const heading = element("h2", { id: `panel-${name}` }, words(name));
-  const section = element("section", {}, heading, kind === "hits" ? hits(outputs) : labels(outputs));
+  const section = element("section", {}, heading, ...{ hits, pictures, labels }[kind](outputs));
   section.setAttribute("aria-labelledby", heading.id);
   return section;
 }
@@ -197,7 +198,22 @@ function hits(outputs) {
     if (state.pictures[find("model").value]) item.prepend(picture(id, caption));
     return item;
   });
-  return rows.length ? element("ol", { className: "hits" }, ...rows) : element("p", {}, "Nothing found.");
+  return [rows.length ? element("ol", { className: "hits" }, ...rows) : element("p", {}, "Nothing found.")];
+}
+
+// A map holds numbers, which are no picture to look at: it is offered as a file.
+function pictures(outputs) {
+  const shown = Object.keys(outputs)
+    .filter((alias) => alias.endsWith("_bytes"))
+    .sort((a, b) => (a === "map_bytes") - (b === "map_bytes") || a.localeCompare(b))
+    .map((alias) => {
+      const name = words(alias.replace(/_bytes$/, ""));
+      const source = `data:image/png;base64,${outputs[alias][0].b64}`;
+      return alias === "map_bytes"
+        ? element("p", {}, element("a", { href: source, download: "map.png" }, `${name} (PNG, its values are numbers)`))
+        : element("figure", {}, element("img", { src: source, alt: name }), element("figcaption", {}, name));
+    });
+  return outputs.labels && outputs.shares ? [...shown, ...labels(outputs)] : shown;
 }
 
 function score(id, value) {
@@ -213,8 +229,10 @@ function picture(id, caption) {
 }
 
 function labels(outputs) {
-  const rows = outputs.labels[0].map((label, place) => {
-    const value = outputs.probabilities[0][place];
+  // Of the classes of a picture's pixels, those that it has.
+  const present = outputs.labels[0].filter((_, place) => outputs.probabilities || outputs.shares[0][place] > 0);
+  const rows = present.map((label, place) => {
+    const value = (outputs.probabilities ?? outputs.shares)[0][place];
     const meter = element("meter", { min: 0, max: 1, value });
     meter.setAttribute("aria-label", label);
     return element(
@@ -226,7 +244,7 @@ function labels(outputs) {
       element("td", {}, outputs.predicted?.[0][place] ? "predicted" : ""),
     );
   });
-  return element("table", {}, ...rows);
+  return [element("table", {}, ...rows)];
 }
 
 function show(id, text) {

@@ -16,10 +16,11 @@ from tfthesis.data.scenes.captions import describe
 from tfthesis.data.scenes.render import render
 from tfthesis.data.scenes.scene import Scene, sample_scene
 from tfthesis.data.scenes.shapes import KINDS
+from tfthesis.data.segmented_images import SegmentedImages, SegmentedSplit, colour_wheel
 from tfthesis.errors import UserError, closest
 from tfthesis.method import SPLITS
 
-DATASETS = LABELLED = {"scenes": "no folder: the scenes are drawn"}
+DATASETS = LABELLED = SEGMENTED = {"scenes": "no folder: the scenes are drawn"}
 LABELS = ("objects", "category")
 MIN_SIZE = 16
 
@@ -132,3 +133,32 @@ def open_labelled(
         labels = np.array([place[item.labels[0]] for item in items], np.int64)
         splits[split] = LabelledSplit([item.id for item in items], labels, pixels)
     return LabelledImages(name, splits, drawn.classes, source=drawn.source)
+
+
+def open_segmented(
+    name: str,
+    directory: Path | None = None,
+    *,
+    images: Sequence[int] = (400, 100, 200),
+    objects: Sequence[int] = (2, 4),
+    size: int = 64,
+    seed: int = 0,
+) -> SegmentedImages:
+    """Return drawn scenes with the kind of the object at each pixel; see `open_dataset` for the options.
+
+    Raises:
+        UserError: an option is out of range, or a folder is given.
+    """
+    drawn = open_dataset(name, directory, images=images, captions=1, objects=objects, size=size, seed=seed)
+    classes = ("background", *drawn.classes)
+    place = {kind: number for number, kind in enumerate(classes)}
+    splits = {}
+    for split, items in drawn.splits.items():
+        rendered = [(item.image.scene, render(item.image.scene, size)) for item in items]
+        pixels = np.stack([picture.image for _, picture in rendered])
+        labels = [
+            np.array([0, *(place[thing.kind] for thing in scene.objects)], np.uint8)[picture.objects]
+            for scene, picture in rendered
+        ]
+        splits[split] = SegmentedSplit([item.id for item in items], pixels, np.stack(labels))
+    return SegmentedImages(name, splits, classes, colour_wheel(len(classes)), background=True, source=drawn.source)

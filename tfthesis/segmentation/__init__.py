@@ -1,0 +1,1 @@
+"""Segmentation of images: data, networks, figures, pictures and served functions that methods share."""

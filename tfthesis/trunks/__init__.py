@@ -1,0 +1,1 @@
+"""Convolutional networks that methods for pixels and patches build on."""
