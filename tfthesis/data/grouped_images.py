@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfthesis.data.image_text import image_identity, readers_of
+from tfthesis.data.image_text import image_identity, open_by_name, readers_of
 from tfthesis.data.images import ImageSource
 from tfthesis.errors import UserError, closest
 
@@ -116,15 +115,4 @@ def open_grouped(name: str, directory: Path | str | None = None, **options: Any)
     Raises:
         UserError: unknown name or option, or files that are missing or do not fit.
     """
-    readers = readers_of("GROUPED")
-    if name not in readers:
-        raise closest(name, sorted(readers), "retrieval dataset")
-    reader = readers[name]
-    known = list(inspect.signature(reader.open_grouped).parameters)[2:]
-    for option in options:
-        if option not in known:
-            raise closest(option, known, f"option of dataset {name!r}")
-    folder = None if directory is None else Path(directory)
-    if folder is not None and not folder.is_dir():
-        raise UserError(f"dataset {name!r}: no folder {folder}; expected {reader.GROUPED[name]}")
-    return reader.open_grouped(name, folder, **options)
+    return open_by_name("GROUPED", "open_grouped", "retrieval dataset", name, directory, options)
