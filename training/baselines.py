@@ -1,12 +1,15 @@
-"""Rows of the tables that are no runs: a closed-form ridge map, a bag of words, and counts of weights."""
+"""Rows of the tables that are no runs: a ridge map, a bag of words, counts of weights, and features elsewhere."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfthesis.data.options import reader_options
 from tfthesis.errors import UserError
 from tfthesis.method import Evaluation, Spec
 from tfthesis.metrics.ridge_retrieval import ridge_retrieval
@@ -95,6 +98,66 @@ def count_weights(request: Request, shapes: Mapping[str, Any], counted: Mapping[
     model = request.method.build(request.recipe, spec)
     scalars = {figure: float(_count(model, names["layers"], names["exclude"])) for figure, names in counted.items()}
     return Baseline(spec, Evaluation("weights of the built model", scalars, 0.0))
+
+
+def check_targets(settings: Mapping[str, Any], root: Path | None) -> None:
+    """Raise a `UserError` for the first folder or file that `settings` name and that is not below `root`."""
+    folders = [target["folder"] for target in settings["targets"].values() if "folder" in target]
+    for folder in folders:
+        if not _below(root, folder).is_dir():
+            raise UserError(f"no folder {_below(root, folder)}; name the one that holds it with --data-dir")
+    if settings.get("weights") and not _below(root, settings["weights"]).is_file():
+        raise UserError(f"no file {_below(root, settings['weights'])}; name the folder that holds it with --data-dir")
+
+
+def evaluate_transfer(run: Path | None, settings: Mapping[str, Any], root: Path | None) -> Baseline:
+    """Measure the features of a finished run, or of an encoder, on other datasets.
+
+    See `tfthesis.transfer`. A scalar is what the benchmark of its target reports; of a classification there is the
+    sample `<scalar>_correct`.
+
+    Args:
+        run: its directory; None takes the `encoder` of `settings`, with its `weights`.
+        settings: `targets` (of `training.reproduction.table.Column`, by scalar), `cost` and `standardise`.
+        root: folder that holds the targets' folders and the weights.
+
+    Raises:
+        UserError: the run, the encoder or a dataset does not open.
+    """
+    from tfthesis.encoders import open_encoder
+    from tfthesis.transfer import transfer
+    from training.run_encoder import RunEncoder
+
+    if run is not None:
+        encoder = RunEncoder(run)
+    else:
+        weights = settings["weights"]
+        encoder = open_encoder(settings["encoder"], _below(root, weights) if weights else None)
+    found = {
+        scalar: transfer(
+            encoder,
+            target["dataset"],
+            _below(root, target["folder"]) if "folder" in target else None,
+            reader_options(target.get("options", ()), f"target of {scalar}: options"),
+            cost=settings["cost"],
+            standardise=settings["standardise"],
+        )
+        for scalar, target in settings["targets"].items()
+    }
+    scalars = {scalar: each.evaluation.selection for scalar, each in found.items()}
+    samples = {
+        f"{scalar}_correct": each.evaluation.samples["correct"]
+        for scalar, each in found.items()
+        if "correct" in each.evaluation.samples
+    }
+    fingerprints = [each.dataset["fingerprint"] for each in found.values()]
+    spec = Spec(inputs={}, dataset={"fingerprint": hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()})
+    protocol = "; ".join(dict.fromkeys(each.evaluation.protocol for each in found.values()))
+    return Baseline(spec, Evaluation(protocol, scalars, 0.0, samples=samples))
+
+
+def _below(root: Path | None, name: str) -> Path:
+    return Path(name) if root is None else root / name
 
 
 def _count(model: keras.Model, prefixes: Sequence[str], excluded: Sequence[str]) -> int:

@@ -163,7 +163,8 @@ def _entry(table: Table, store: ResultStore) -> Iterator[str]:
 
 def cost_text(records: Sequence[Record], table: Table, missing: int) -> str:
     """Return what the missing runs may take, by the kept runs of this method and scale."""
-    alike = [r for r in records if r.kind == "run" and r.method == Path(table.method).stem and r.preset == table.preset]
+    kinds = {row.kind for row in table.rows if row.trained}
+    alike = [r for r in records if r.kind in kinds and r.method == Path(table.method).stem and r.preset == table.preset]
     if not missing:
         return ""
     if not alike:

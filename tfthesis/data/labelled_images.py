@@ -122,6 +122,22 @@ def held_out(split: LabelledSplit, per_class: int, classes: Sequence[str]) -> tu
     return split.take(np.flatnonzero(~last)), split.take(np.flatnonzero(last))
 
 
+def with_validation(
+    splits: dict[str, LabelledSplit], per_class: int, classes: Sequence[str]
+) -> dict[str, LabelledSplit]:
+    """Return `splits` with the last `per_class` training images of each class as "val"; 0 leaves them as they are.
+
+    Raises:
+        UserError: the number is negative, or a class has no image left to train on.
+    """
+    if per_class < 0:
+        raise UserError(f"val_per_class: expected 0 or more, got {per_class}")
+    if not per_class:
+        return splits
+    train, val = held_out(splits["train"], per_class, classes)
+    return {**splits, "train": train, "val": val}
+
+
 def first_of_each(split: LabelledSplit, per_class: int | None, classes: Sequence[str]) -> LabelledSplit:
     """Return the first `per_class` images of each class, in the order of the split; None returns them all.
 

@@ -30,7 +30,7 @@ def our_cells(outcome: Outcome) -> Grid:
     columns = outcome.columns
     header = ["", *(column.label for column in columns), "runs"]
     lines = []
-    for result in (result for result in outcome.rows if result.row.kind != "cited"):
+    for result in (result for result in outcome.rows if outcome.edition.makes(result.row)):
         cells = [cell(column, result.summary(column.scalar)) for column in columns]
         lines.append([result.row.label, *cells, str(len({record.stem for record in result.records.values()}))])
     return header, lines

@@ -72,7 +72,7 @@ class Outcome:
     @property
     def complete(self) -> bool:
         """Whether every row has all its seeds."""
-        return all(set(self.edition.seeds) <= set(row.records) for row in self.rows if row.row.kind != "cited")
+        return all(set(self.edition.seeds) <= set(row.records) for row in self.rows if self.edition.makes(row.row))
 
 
 def assess(edition: Edition, store: ResultStore) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tfthesis.errors import UserError
 from tfthesis.metrics.bag_of_words import STRENGTHS as INVERSE_PENALTIES
+from tfthesis.metrics.linear_svm import COST
 from tfthesis.metrics.ridge import STRENGTHS as PENALTIES
 from tfthesis.recipe import Recipe
 from training.command_line import overrides
@@ -27,9 +28,9 @@ class Edition:
 
     Attributes:
         table: what is compared.
-        scale: preset of the rows that name none.
+        scale: preset of the rows that name none; rows and columns may be of some scales only.
         data: dataset instead of the recipes'; not for tables whose rows fix theirs.
-        data_dir: folder of `data`; for rows that fix their data, the folder that holds all of them.
+        data_dir: folder of `data`; in tables that name folders, the folder that holds all of them.
         seeds: of the runs.
         changes: `FIELD=VALUE` strings for every row.
     """
@@ -60,7 +61,7 @@ class Edition:
         """The command that makes this edition, without the place of the data on this machine."""
         words = ["--table", self.table.name, "--scale", self.scale]
         words += ["--data", self.data] if self.data else []
-        if any(row.folder for row in self.table.rows):
+        if self._names_folders:
             words += ["--data-dir", "DIR"]
         elif self.data_dir is not None:
             words += ["--data-dir", self.data_dir.name]
@@ -69,13 +70,29 @@ class Edition:
             words += ["--set", change]
         return f"python -m training.reproduce {shlex.join(words)}"
 
+    def makes(self, row: Row) -> bool:
+        """Return whether `row` is made here, and not only cited."""
+        return row.kind != "cited" and (not row.scales or self.scale in row.scales)
+
+    @property
+    def root(self) -> Path | None:
+        """Folder that holds the folders which rows and columns name."""
+        named = os.environ.get(DATA_VARIABLE)
+        return self.data_dir or (Path(named) if named else None)
+
+    @property
+    def _names_folders(self) -> bool:
+        return any(row.folder or row.weights for row in self.table.rows) or any(
+            "folder" in column.target for column in self.table.columns
+        )
+
     def planned(self, row: Row) -> list[Planned]:
         """Return the runs of `row`: one for each seed, a single one where no seed matters, none of a cited row.
 
         Raises:
             UserError: a change does not fit the recipe.
         """
-        if row.kind == "cited":
+        if not self.makes(row):
             return []
         return [self._planned(row, seed) for seed in (self.seeds if row.varies else self.seeds[:1])]
 
@@ -85,7 +102,9 @@ class Edition:
         method = row.method or self.table.method
         request = Request.create(method, preset, row.variant, fields, data_dir=folder, seed=seed)
         label = self._label(recipe, Path(row.folder) if row.folder else folder)
-        return Planned(row.kind, request, label if row.kind != "count" else "none", self._settings(row))
+        if row.kind == "count" or row.encoder:
+            label = "none"
+        return Planned(row.kind, request, label, self._settings(row), self.root if row.kind == "transfer" else None)
 
     def _recipe(self, row: Row, seed: int = 0) -> Recipe:
         changes: dict[str, Any] = {}
@@ -97,11 +116,10 @@ class Edition:
         return self.table.recipe(row, self.scale, changes, seed)
 
     def _folder(self, row: Row) -> Path | None:
-        """Return the folder of the row's data; tables that fix it look below `--data-dir` or TFTHESIS_DATA."""
+        """Return the folder of the row's data; tables that name folders look below `--data-dir` or TFTHESIS_DATA."""
         if row.folder is None:
-            return self.data_dir
-        root = self.data_dir or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
-        return root / row.folder if root is not None else Path(row.folder)
+            return None if self._names_folders else self.data_dir
+        return self.root / row.folder if self.root is not None else Path(row.folder)
 
     @staticmethod
     def _label(recipe: Recipe, folder: Path | None) -> str:
@@ -121,4 +139,14 @@ class Edition:
                 if column.layers
             }
             settings = {"spec": row.spec, "counted": counted}
+        elif row.kind == "transfer":
+            targets = {
+                column.scalar: column.target
+                for column in self.table.columns
+                if column.target and (not column.scales or self.scale in column.scales)
+            }
+            if not targets:
+                raise UserError(f"table {self.table.name}: no column has a target at scale {self.scale!r}")
+            settings = {"targets": targets, "cost": COST, "standardise": True}
+            settings |= {"encoder": row.encoder, "weights": row.weights} if row.encoder else {}
         return json.loads(json.dumps(settings))

@@ -102,13 +102,18 @@ def _make(planned: Planned, runs_root: Path, train: Trainer, again: bool) -> tup
     if request.data_dir is not None and planned.kind != "count" and not request.data_dir.is_dir():
         raise UserError(f"no folder {request.data_dir}; name it with --data-dir or {DATA_VARIABLE}")
     if planned.kind == "run":
-        folder = run_folder(request, runs_root, again)
-        train(request, folder)
+        folder = _trained(planned, runs_root, train, again)
         return _read_run(planned, folder, time.monotonic() - start)
     # Imported here, because these need TensorFlow and a finished table does not.
     from training import baselines
 
-    if planned.kind == "ridge":
+    trained = 0.0
+    if planned.kind == "transfer":
+        baselines.check_targets(planned.settings, planned.root)
+        folder = None if planned.deterministic else _trained(planned, runs_root, train, again)
+        trained = trained_seconds(folder)[0] if folder else 0.0
+        found = baselines.evaluate_transfer(folder, planned.settings, planned.root)
+    elif planned.kind == "ridge":
         found = baselines.evaluate_ridge(request, planned.settings["strengths"])
     elif planned.kind == "bag_of_words":
         found = baselines.evaluate_bag_of_words(request, planned.settings["strengths"])
@@ -119,7 +124,8 @@ def _make(planned: Planned, runs_root: Path, train: Trainer, again: bool) -> tup
         spec=found.spec,
         evaluation={"protocol": found.evaluation.protocol, "scalars": found.evaluation.scalars},
         epochs={},
-        seconds=time.monotonic() - start,
+        # As below, where training was done before.
+        seconds=max(time.monotonic() - start, trained),
         environment=describe_environment(),
     )
     return record, found.evaluation.samples
@@ -134,12 +140,19 @@ def run_folder(request: Request, runs_root: Path, again: bool) -> Path:
     return next(folder.with_name(name) for name in names if not again or not folder.with_name(name).exists())
 
 
+def _trained(planned: Planned, runs_root: Path, train: Trainer, again: bool) -> Path:
+    """Return the run directory of a planned run, trained if it was not."""
+    folder = run_folder(planned.request, runs_root, again)
+    train(planned.request, folder)
+    recipe, made = planned.request.recipe.to_json(), RunDirectory(folder).read_json("recipe.json")["fields"]
+    if made != recipe:
+        raise UserError(f"{folder} was made with another recipe than the table asks for: {made} instead of {recipe}")
+    return folder
+
+
 def _read_run(planned: Planned, folder: Path, seconds: float) -> tuple[Record, Mapping[str, np.ndarray]]:
     """Return what a finished run directory holds."""
     run = RunDirectory(folder)
-    recipe, made = planned.request.recipe.to_json(), run.read_json("recipe.json")["fields"]
-    if made != recipe:
-        raise UserError(f"{folder} was made with another recipe than the table asks for: {made} instead of {recipe}")
     trained, waiting = trained_seconds(folder)
     record = _record(
         planned,

@@ -8,6 +8,7 @@ repeated.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,24 +32,28 @@ class Planned:
         kind: of the row; see `training.reproduction.table.Row`.
         request: method, recipe, data and seed.
         data: name of the data, with the folder's last part where one is given: `flickr8k@flickr8k_1k`.
-        settings: what a baseline or a count depends on beyond the recipe.
+        settings: what the result of another kind than "run" depends on beyond the recipe.
+        root: folder that holds what `settings` names.
     """
 
     kind: str
     request: Request
     data: str
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    root: Path | None = None
 
     @property
     def deterministic(self) -> bool:
         """Whether no seed enters the result."""
-        return self.kind != "run"
+        return self.kind != "run" and (self.kind != "transfer" or "encoder" in self.settings)
 
     @property
     def stem(self) -> str:
         """File name of its record, without an ending."""
         head = "" if self.kind == "run" else f"{self.kind}-"
-        return f"{head}{self.data}-{self.request.recipe.hash()}-{self.request.seed}"
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
+        tail = f"-{digest[:8]}" if self.settings else ""
+        return f"{head}{self.data}-{self.request.recipe.hash()}-{self.request.seed}{tail}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,9 @@ class Column:
         digits: decimals shown.
         layers: for rows of kind `count`: prefixes of the layers whose weights are counted.
         exclude: for rows of kind `count`: parts of layer names that are not counted.
+        target: for rows of kind `transfer`: the `dataset` that the figure is measured on, the `folder` below
+            `--data-dir` where it lies, and `options` of its reader, each as `name=value`.
+        scales: at which the figure is measured; empty means at all.
     """
 
     scalar: str
@@ -39,6 +42,8 @@ class Column:
     digits: int = 1
     layers: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    target: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scales: tuple[str, ...] = ()
 
     def item_terms(self) -> list[tuple[str, int | None]]:
         """Return `items` as (sample name, bound or None) pairs."""
@@ -57,8 +62,8 @@ class Row:
         label: name, unique in the table.
         kind: "run" trains and evaluates; "ridge" is the closed-form ridge map on the same features;
             "bag_of_words" classifies captions by the counts of their words;
-            "count" builds the model and counts weights; "cited" is another author's, of which the thesis prints figures
-            and nothing is run.
+            "count" builds the model and counts weights; "transfer" trains, and measures the features on the targets of
+            the columns; "cited" is another author's, of which the thesis prints figures and nothing is run.
         method: name of the row's method; None takes the table's.
         preset: preset instead of the edition's scale.
         variant, overrides: the recipe. `{seed}` in a string stands for the seed of the run, such as a fold's number.
@@ -67,6 +72,9 @@ class Row:
         spec: for kind "count": `inputs` (widths by name), `classes` (their number), `multi_label`.
         measure: which of several measurements of one run is shown: what names of scalars and samples begin with,
             before a dot. Rows that differ only here share their runs.
+        encoder, weights: for kind "transfer": an encoder whose features are measured instead of a trained model's,
+            and the file of its weights below `--data-dir`; empty takes the encoder's own.
+        scales: at which the row is made; at others it is as if cited. Empty means at all.
         series, x: position in a sweep.
     """
 
@@ -80,13 +88,21 @@ class Row:
     folder: str | None = None
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     measure: str = ""
+    encoder: str = ""
+    weights: str = ""
+    scales: tuple[str, ...] = ()
     series: str = ""
     x: float | None = None
 
     @property
+    def trained(self) -> bool:
+        """Whether a model is trained for it."""
+        return self.kind == "run" or (self.kind == "transfer" and not self.encoder)
+
+    @property
     def varies(self) -> bool:
         """Whether a seed enters the result."""
-        return self.kind == "run" or self.settled(0) != self.settled(1)
+        return self.trained or self.settled(0) != self.settled(1)
 
     def named(self, name: str) -> str:
         """Return what this row's measurement calls a scalar or sample."""

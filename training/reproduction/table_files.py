@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfthesis.discovery import load_method
 from tfthesis.errors import UserError, closest
 from training.reproduction.table import ITEM, Claim, Column, Row, Table
 
 FOLDER = Path(__file__).resolve().parent.parent / "tables"
 KINDS = ("table", "sweep", "curve")
-ROW_KINDS = ("run", "ridge", "bag_of_words", "count", "cited")
+ROW_KINDS = ("run", "ridge", "bag_of_words", "count", "transfer", "cited")
+TARGET = ("dataset", "folder", "options")
 
 
 def table_names(folder: Path = FOLDER) -> list[str]:
@@ -125,7 +127,7 @@ def _check(table: Table, file: str) -> None:
         if twice:
             raise UserError(f"{file}: {what} {sorted(twice)[0]!r} appears twice")
     for column in table.columns:
-        _check_column(column, file)
+        _check_column(table, column, file)
     for row in table.rows:
         _check_row(table, row, file)
     for i, claim in enumerate(table.claims):
@@ -141,12 +143,23 @@ def _check(table: Table, file: str) -> None:
                 _choice(scalar, scalars, f"{file}: printed.{dataset}.{label}: column")
 
 
-def _check_column(column: Column, file: str) -> None:
+def _check_column(table: Table, column: Column, file: str) -> None:
     where = f"{file}: column {column.scalar!r}"
     _choice(column.better, ("larger", "smaller", "neither"), f"{where}: better")
     for part in filter(None, (part.strip() for part in column.items.split(","))):
         if not ITEM.match(part):
             raise UserError(f"{where}: items: expected 'sample' or 'sample < number', got {part!r}")
+    for key in column.target:
+        _choice(key, TARGET, f"{where}: target")
+    if column.target and "dataset" not in column.target:
+        raise UserError(f"{where}: target: entry 'dataset' is missing, got {dict(column.target)}")
+    _check_scales(table, column.scales, where)
+
+
+def _check_scales(table: Table, scales: Sequence[str], where: str) -> None:
+    presets = list(load_method(table.method).presets) if scales else []
+    for scale in scales:
+        _choice(scale, presets, f"{where}: scales")
 
 
 def _check_row(table: Table, row: Row, file: str) -> None:
@@ -156,6 +169,13 @@ def _check_row(table: Table, row: Row, file: str) -> None:
         raise UserError(f"{where}: 'folder' needs 'data'")
     if row.kind == "count" and not {"inputs", "classes"} <= set(row.spec):
         raise UserError(f"{where}: kind 'count' needs spec.inputs and spec.classes, got {dict(row.spec)}")
+    if row.encoder and row.kind != "transfer":
+        raise UserError(f"{where}: 'encoder' needs kind 'transfer'")
+    if row.weights and not row.encoder:
+        raise UserError(f"{where}: 'weights' needs 'encoder'")
+    if row.kind == "transfer" and not any(column.target for column in table.columns):
+        raise UserError(f"{where}: kind 'transfer' needs columns with a target")
+    _check_scales(table, row.scales, where)
     try:
         table.recipe(row, table.preset)
     except UserError as error:

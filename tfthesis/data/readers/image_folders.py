@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfthesis.data.image_files import ENDINGS
 from tfthesis.data.image_text import required
 from tfthesis.data.labelled_images import LabelledImages, LabelledSplit, held_out
 from tfthesis.errors import UserError
@@ -17,7 +18,6 @@ LABELLED = {
         "ImageNet's validation images are the test split), and perhaps classes.json with a name for each folder"
     )
 }
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
 def open_labelled(name: str, directory: Path | None = None, *, val_per_class: int = 0) -> LabelledImages:
@@ -63,9 +63,9 @@ def _read(folder: Path, split: str, keys: list[str]) -> LabelledSplit:
     for label, key in enumerate(keys):
         if not (folder / key).is_dir():
             raise UserError(f"{folder / key}: the folder of this class is missing; train has it")
-        own = sorted(path for path in (folder / key).iterdir() if path.suffix.lower() in _ENDINGS)
+        own = sorted(path for path in (folder / key).iterdir() if path.suffix.lower() in ENDINGS)
         if not own:
-            raise UserError(f"{folder / key}: no images; they end in {', '.join(_ENDINGS)}")
+            raise UserError(f"{folder / key}: no images; they end in {', '.join(ENDINGS)}")
         files += own
         labels += [label] * len(own)
     ids = [f"{split}/{file.parent.name}/{file.name}" for file in files]
