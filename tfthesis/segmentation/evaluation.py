@@ -48,8 +48,9 @@ def evaluate_segmentation(model: keras.Model, data: SegmentationData, split: str
 
     Returns:
         Scalars of `segmentation_scores`, and `object_iou`, the mean IoU without the background where the dataset has
-        one (Table 2.7's FCN-8s row is such a mean), and `iou_NAME` of each class that occurs. `mean_iou` selects. Tables `per_class` and `confusion`; samples
-        `wrong_pixels`, the share of each image's pixels, and `row`, which image it is.
+        one (Table 2.7's FCN-8s row is such a mean), and `iou_NAME` of each class that occurs. `mean_iou` selects.
+        Tables `per_class` and `confusion`; samples `wrong_pixels`, the share of each image's pixels, and `row`, which
+        image it is.
     """
     classes = data.spec.classes
     total = np.zeros((len(classes), len(classes)), np.int64)
