@@ -222,7 +222,7 @@ _IMAGENET = dataclasses.replace(
     fusion_rate=1.0,
     main_rate=10.0,
 )
-_QUICK = CFNRecipe(architecture="a", scene_images=(2500, 300, 500), batch_size=50, epochs=(12, 3))
+_QUICK = CFNRecipe(architecture="a", batch_size=25, epochs=(12, 3), learning_rate=0.03)
 _TINY = dataclasses.replace(_QUICK, architecture="tiny", scene_images=(96, 24, 24), batch_size=24, epochs=(1, 1))
 
 METHOD = Method(
@@ -238,10 +238,13 @@ METHOD = Method(
         "cifar10": dataclasses.replace(
             _THESIS,
             architecture="a",
+            batch_size=25,
             epochs=(8, 2),
             learning_rate=0.03,
             reader=("train_per_class=1000", "val_per_class=100", "test_per_class=500"),
         ),
+        # Few images, and steps enough that every fusion leaves the plateau on which training begins.
+        "scenes": dataclasses.replace(_QUICK, scene_images=(1000, 300, 1000), epochs=(100, 20)),
         "quick": _QUICK,
         "tiny": _TINY,
     },

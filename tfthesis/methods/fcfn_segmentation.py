@@ -208,8 +208,8 @@ _QUICK = FCFNRecipe(
     skip_scales=(1.0, 1.0),
     dropout=0.0,
     batch_size=8,
-    epochs=(20, 4),
-    learning_rate=0.02,
+    epochs=(40, 8),
+    learning_rate=0.05,
 )
 
 METHOD = Method(
