@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tfthesis.data.edge_images import EdgeImages, EdgeSplit
 from tfthesis.data.image_text import ImageTextDataset, ImageTextItem
 from tfthesis.data.labelled_images import LabelledImages, LabelledSplit
 from tfthesis.data.scenes import VERSION
 from tfthesis.data.scenes.captions import describe
+from tfthesis.data.scenes.outlines import draw_outlines
 from tfthesis.data.scenes.render import render
 from tfthesis.data.scenes.scene import Scene, sample_scene
 from tfthesis.data.scenes.shapes import KINDS
@@ -20,7 +22,7 @@ from tfthesis.data.segmented_images import SegmentedImages, SegmentedSplit, colo
 from tfthesis.errors import UserError, closest
 from tfthesis.method import SPLITS
 
-DATASETS = LABELLED = SEGMENTED = {"scenes": "no folder: the scenes are drawn"}
+DATASETS = LABELLED = SEGMENTED = EDGES = {"scenes": "no folder: the scenes are drawn"}
 LABELS = ("objects", "category")
 MIN_SIZE = 16
 
@@ -162,3 +164,33 @@ def open_segmented(
         ]
         splits[split] = SegmentedSplit([item.id for item in items], pixels, np.stack(labels))
     return SegmentedImages(name, splits, classes, colour_wheel(len(classes)), background=True, source=drawn.source)
+
+
+def open_edges(
+    name: str,
+    directory: Path | None = None,
+    *,
+    images: Sequence[int] = (200, 50, 100),
+    objects: Sequence[int] = (2, 4),
+    size: int = 96,
+    seed: int = 0,
+    annotators: int = 5,
+) -> EdgeImages:
+    """Return drawn scenes with the outlines of their objects; see `open_dataset` for the other options.
+
+    Args:
+        annotators: of each image, at least 1.
+
+    Raises:
+        UserError: an option is out of range, or a folder is given.
+    """
+    if annotators < 1:
+        raise UserError(f"scenes: annotators: expected at least 1, got {annotators}")
+    drawn = open_dataset(name, directory, images=images, captions=1, objects=objects, size=size, seed=seed)
+    splits = {}
+    for split, items in drawn.splits.items():
+        rendered = [(item.image.scene, render(item.image.scene, size)) for item in items]
+        pixels = np.stack([picture.image for _, picture in rendered])
+        edges = [draw_outlines(scene, picture.objects, annotators) for scene, picture in rendered]
+        splits[split] = EdgeSplit([item.id for item in items], pixels, edges)
+    return EdgeImages(name, splits, source={**drawn.source, "annotators": annotators})

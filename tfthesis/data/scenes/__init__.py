@@ -1,4 +1,4 @@
-"""One deterministic renderer of drawn scenes: pictures, captions by five annotators, labels, object masks.
+"""One deterministic renderer of drawn scenes: pictures, captions by five annotators, labels, object masks, outlines.
 
 | file | holds |
 |---|---|
@@ -7,8 +7,9 @@
 | paint.py | colours, textures, backgrounds, filling polygons |
 | render.py | scene -> pixels and object map |
 | captions.py | scene -> sentences of five annotators |
+| outlines.py | scene and object map -> edges of several annotators |
 
-A further default set (edges, views, photo/label pairs, paper dolls) is a further file that starts from
+A further default set (views, photo/label pairs, paper dolls) is a further file that starts from
 `Scene` and `Canvas`.
 """
 

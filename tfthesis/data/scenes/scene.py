@@ -13,7 +13,7 @@ from tfthesis.data.scenes.shapes import KINDS
 
 LITTER = ("leaves", "pebbles", "bubbles")
 # Independent random streams of one scene: a change in one leaves the others as they were.
-LAYOUT, PIXELS, WORDS = range(3)
+LAYOUT, PIXELS, WORDS, OUTLINES = range(4)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,217 @@
+"""Images with the edges that several people drew into them, as the readers of edge datasets return them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import PIL.Image
+
+from tfthesis.data.image_text import image_identity, open_by_name, readers_of
+from tfthesis.errors import UserError, closest
+
+if TYPE_CHECKING:
+    from tfthesis.data.images import ImageSource
+
+PICTURE_ERRORS = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
+
+
+class LazyEdges(Protocol):
+    """The annotators' edges of one image, which are made when they are read; `str` names them in messages."""
+
+    def identity(self) -> list[Any]:
+        """Return JSON values that change with the edges."""
+
+    def read(self) -> np.ndarray:
+        """Return the edges bool `[A, H, W]`; raises `UserError` for a file that cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EdgePictures:
+    """PNG files, one an annotator, whose pixels other than 0 are edges.
+
+    Attributes:
+        paths: of the files.
+        image: that the edges belong to.
+    """
+
+    paths: tuple[Path, ...]
+    image: Path
+
+    def __str__(self) -> str:
+        return str(self.paths[0].parent if len(self.paths) > 1 else self.paths[0])
+
+    def identity(self) -> list[Any]:
+        """Return names, sizes and some bytes of the files."""
+        return [image_identity(path) for path in self.paths]
+
+    def read(self) -> np.ndarray:
+        """Return the edges bool `[A, H, W]`.
+
+        Raises:
+            UserError: a file is no grey or binary picture, the files or the image differ in size, or nobody drew one.
+        """
+        maps = []
+        for path in self.paths:
+            try:
+                with PIL.Image.open(path) as picture:
+                    mode, values = picture.mode, np.array(picture)
+            except PICTURE_ERRORS as error:
+                raise UserError(f"{path}: {error}") from error
+            if mode not in ("1", "L", "P"):
+                raise UserError(f"{path}: expected grey values of which 0 is no edge, got a picture of mode {mode}")
+            maps.append(values > 0)
+        return checked(maps, str(self), self.image)
+
+
+def checked(maps: Sequence[np.ndarray], name: str, image: Path | None = None) -> np.ndarray:
+    """Return the annotators' binary maps bool `[H, W]` as one array `[A, H, W]`.
+
+    Args:
+        maps: of one image.
+        name: of the file or folder that they come from, for messages.
+        image: file of the image, whose size is compared unless it is None.
+
+    Raises:
+        UserError: no annotator, sizes that differ, no edge at all, or an image file that cannot be read.
+    """
+    if not maps:
+        raise UserError(f"{name}: expected the edges of one annotator or more, got none")
+    size = maps[0].shape
+    for number, found in enumerate(maps, start=1):
+        if found.shape != size:
+            raise UserError(
+                f"{name}: expected maps of one size, got {_size(size)} of annotator 1 and {_size(found.shape)} of "
+                f"annotator {number}"
+            )
+    if image is not None:
+        try:
+            with PIL.Image.open(image) as picture:
+                expected = picture.size[::-1]
+        except PICTURE_ERRORS as error:
+            raise UserError(f"{image}: {error}") from error
+        if size != expected:
+            raise UserError(f"{name}: expected maps of the size of {image}, {_size(expected)}, got {_size(size)}")
+    edges = np.stack(maps)
+    if not edges.any():
+        raise UserError(f"{name}: expected edges, got {len(maps)} maps without a single edge pixel")
+    return edges
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} x {shape[1]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class EdgeSplit:
+    """One split.
+
+    Attributes:
+        ids: a name for each image, unique within a dataset.
+        images: uint8 `[N, H, W, 3]`, or a source each.
+        edges: bool `[A, H, W]` each, or what reads them; the number A of annotators may differ.
+    """
+
+    ids: list[str]
+    images: np.ndarray | list[ImageSource]
+    edges: list[np.ndarray] | list[LazyEdges]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> EdgeSplit:
+        """Return the images of `rows`, in their order."""
+        images = self.images[rows] if isinstance(self.images, np.ndarray) else [self.images[row] for row in rows]
+        return EdgeSplit([self.ids[row] for row in rows], images, [self.edges[row] for row in rows])
+
+
+@dataclasses.dataclass
+class EdgeImages:
+    """An edge dataset.
+
+    Attributes:
+        name: of the reader that made it.
+        splits: "train", "val", "test"; a dataset may lack some.
+        skipped: one line for each image that was left out, with the reason.
+        source: what the reader was asked for and did, as JSON values.
+
+    Raises:
+        UserError: parts of a split differ in length, an id occurs twice, or edges in memory do not fit their image.
+    """
+
+    name: str
+    splits: dict[str, EdgeSplit]
+    skipped: list[str] = dataclasses.field(default_factory=list)
+    source: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        seen: set[str] = set()
+        for name, split in self.splits.items():
+            lengths = {"ids": len(split.ids), "images": len(split.images), "edges": len(split.edges)}
+            if len(set(lengths.values())) > 1:
+                raise UserError(f"{self.name}: split {name!r}: expected as many ids as images as edges, got {lengths}")
+            twice = seen.intersection(split.ids)
+            if twice or len(set(split.ids)) < len(split.ids):
+                raise UserError(f"{self.name}: image ids occur twice, in or before split {name!r}: {sorted(twice)[:3]}")
+            seen.update(split.ids)
+            for identity, image, edges in zip(split.ids, split.images, split.edges, strict=True):
+                if isinstance(image, np.ndarray) and isinstance(edges, np.ndarray):
+                    self._check_edges(identity, image, edges)
+
+    def _check_edges(self, identity: str, image: np.ndarray, edges: np.ndarray) -> None:
+        if edges.dtype != bool or edges.ndim != 3 or edges.shape[1:] != image.shape[:2] or not edges.any():
+            raise UserError(
+                f"{self.name}: the edges of {identity}: expected bool [A, {image.shape[0]}, {image.shape[1]}] with an "
+                f"edge, got {edges.dtype} {list(edges.shape)} with {np.count_nonzero(edges)} edge pixels"
+            )
+
+    def split(self, name: str) -> EdgeSplit:
+        """Return a split.
+
+        Raises:
+            UserError: the dataset has no such split.
+        """
+        if name not in self.splits:
+            raise closest(name, list(self.splits), f"split of {self.name}")
+        return self.splits[name]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of images of each split."""
+        return {name: len(split) for name, split in self.splits.items()}
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of names, pixels, edges and source; of files that of names, sizes and some bytes."""
+        digest = hashlib.sha256(json.dumps([self.name, self.source], sort_keys=True).encode())
+        for name, split in self.splits.items():
+            digest.update(json.dumps([name, split.ids]).encode())
+            for image, edges in zip(split.images, split.edges, strict=True):
+                for value in (image, edges):
+                    if isinstance(value, np.ndarray):
+                        digest.update(json.dumps([str(value.dtype), value.shape]).encode())
+                        digest.update(np.ascontiguousarray(value))
+                    else:
+                        identity = value.identity() if value is edges else image_identity(value)
+                        digest.update(json.dumps(identity).encode())
+        return digest.hexdigest()
+
+
+def edge_names() -> dict[str, str]:
+    """Return what each known edge dataset reads, in one sentence."""
+    return {name: module.EDGES[name] for name, module in sorted(readers_of("EDGES").items())}
+
+
+def open_edges(name: str, directory: Path | str | None = None, **options: Any) -> EdgeImages:
+    """Open an edge dataset by name.
+
+    A reader is a file of `tfthesis/data/readers` that defines `EDGES` (names, each with a sentence on what must lie in
+    the folder) and `open_edges(name, directory, **options)`.
+
+    Raises:
+        UserError: unknown name or option, or files that are missing or do not fit.
+    """
+    return open_by_name("EDGES", "open_edges", "edge dataset", name, directory, options)

@@ -1,0 +1,82 @@
+"""Edges made one pixel wide: thinning of binary maps, and non-maximum suppression of soft ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.ndimage
+import skimage.morphology
+
+# Mixed derivatives below so many times the largest value are taken for zero.
+_ROUNDING = 1e-9
+
+
+def thin(edges: np.ndarray) -> np.ndarray:
+    """Return a binary map bool `[H, W]` thinned until nothing changes, which is `bwmorph(edges, 'thin', inf)`."""
+    return skimage.morphology.thin(edges)
+
+
+def triangle_blur(values: np.ndarray, radius: int) -> np.ndarray:
+    """Return `values` `[H, W]` convolved with a triangle of 2 radius + 1 pixels a side; borders are mirrored.
+
+    Radius 1 weighs with 1, 2, 1. This is the blur of Dollár's toolbox, which edge detectors are published with.
+    """
+    rising = np.arange(1, radius + 1)
+    kernel = np.concatenate([rising, [radius + 1], rising[::-1]]) / (radius + 1) ** 2
+    for axis in (0, 1):
+        values = scipy.ndimage.correlate1d(values, kernel, axis=axis, mode="reflect")
+    return values
+
+
+def normal_angles(edges: np.ndarray, radius: int = 4) -> np.ndarray:
+    """Return the direction across the edge at each pixel of a soft map `[H, W]`, in radians from 0 to pi.
+
+    The angle is measured from the direction of growing columns to that of growing rows. It comes from the second
+    derivatives of the blurred map: its tangent is their ratio, exact for multiples of 45 degrees, with the sign of
+    the mixed one. Where that is zero the toolbox takes the angle 0, so that a level line without any noise would stay
+    thick; here zero counts as positive.
+
+    Args:
+        edges: `[H, W]`, at least 2 x 2.
+        radius: of the triangle blur before.
+    """
+    down, right = np.gradient(triangle_blur(edges, radius))
+    mixed, over_columns = np.gradient(right)
+    over_rows = np.gradient(down, axis=0)
+    sign = np.where(mixed <= _ROUNDING * edges.max(), 1.0, -1.0)
+    return np.mod(np.arctan(over_rows * sign / (over_columns + 1e-5)), np.pi)
+
+
+def suppress_non_maxima(
+    edges: np.ndarray, *, blur: int = 1, radius: int = 1, border: int = 5, factor: float = 1.01
+) -> np.ndarray:
+    """Return a soft edge map `[H, W]` with zeros where it is larger a step across the edge; the rest keeps its value.
+
+    Liu 2018, section 3.4.1, post-processes the output of every network so; the numbers are those of its released code.
+
+    Args:
+        edges: probabilities `[H, W]`, at least 2 x 2.
+        blur: radius of a triangle blur of the map before, whose values are returned; 0 for none.
+        radius: so many pixels on either side a value is compared with.
+        border: values fade linearly to zero over so many pixels towards the border, where networks see edges.
+        factor: a value counts so many times itself when it is compared, which keeps plateaus whole.
+    """
+    edges = np.asarray(edges, np.float64)
+    if blur:
+        edges = triangle_blur(edges, blur)
+    angles = normal_angles(edges)
+    rows, columns = np.nonzero(edges)
+    values, step = factor * edges[rows, columns], np.stack([np.sin(angles), np.cos(angles)])[:, rows, columns]
+    largest = np.ones(len(rows), bool)
+    for distance in (*range(-radius, 0), *range(1, radius + 1)):
+        places = [
+            np.clip(place + distance * part, 0, size - 1)
+            for place, part, size in zip((rows, columns), step, edges.shape, strict=True)
+        ]
+        largest &= values >= scipy.ndimage.map_coordinates(edges, places, order=1)
+    kept = np.zeros_like(edges)
+    kept[rows[largest], columns[largest]] = edges[rows[largest], columns[largest]]
+    for axis, size in enumerate(edges.shape):
+        if width := min(border, size // 2):
+            inwards = np.minimum(np.arange(size), np.arange(size)[::-1])
+            kept *= np.expand_dims(np.minimum(inwards / width, 1), 1 - axis)
+    return kept
