@@ -1,0 +1,315 @@
+"""Images and their edges as what an edge network trains on and is measured by."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import tensorflow as tf
+
+from tfthesis.data.edge_images import PICTURE_ERRORS, EdgeImages, EdgeSplit, checked
+from tfthesis.data.images import check_header, decode, read_image
+from tfthesis.data.segmented_images import SegmentedImages
+from tfthesis.edges.relaxed import (
+    AGREEING,
+    CANNY_SIGMAS,
+    MEAN_FACTORS,
+    above_mean,
+    agreed_edges,
+    canny,
+    dilate,
+    relaxed_labels,
+    segmentation_edges,
+)
+from tfthesis.errors import UserError
+from tfthesis.losses.edge_detection import SIDES
+from tfthesis.method import Spec
+
+#: Split of the images of a segmentation dataset (CEA).
+COARSE = "coarse"
+#: Label of a pixel that counts for nothing.
+_IGNORED = 255
+_READERS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Supervision:
+    """What a training image is supervised by.
+
+    Attributes:
+        agreeing: annotators who make an edge.
+        dilated: whether edges, and relaxed ones, are dilated.
+        relaxed: "none", "canny" or "maps".
+        maps: folder of soft edge maps `NAME.png`, named after the images, for "maps".
+    """
+
+    agreeing: int = AGREEING
+    dilated: bool = True
+    relaxed: str = "none"
+    maps: Path | None = None
+
+    def labels(self, pixels: np.ndarray, annotators: np.ndarray, name: str) -> np.ndarray:
+        """Return uint8 `[H, W, 1 + SIDES]`: the edges (0 and 1), and the labels of each side output (0, 1 and 2).
+
+        Args:
+            pixels: uint8 `[H, W, 3]`.
+            annotators: bool `[A, H, W]`.
+            name: of the image, for the file of its soft edge map.
+
+        Raises:
+            UserError: there is no such file, or it has another size.
+        """
+        truth = agreed_edges(annotators, self.agreeing)
+        edges = (dilate(truth) if self.dilated else truth).astype(np.uint8)
+        if self.relaxed == "none":
+            return np.repeat(edges[..., None], 1 + SIDES, axis=2)
+        if self.relaxed == "canny":
+            detected = [canny(pixels, sigma) for sigma in CANNY_SIGMAS]
+        else:
+            soft = self._soft_map(name, truth.shape)
+            detected = [above_mean(soft, factor) for factor in MEAN_FACTORS]
+        return np.stack([edges, *(relaxed_labels(truth, found, dilated=self.dilated) for found in detected)], axis=2)
+
+    def _soft_map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        file = self.maps / f"{Path(name).stem}.png"
+        try:
+            with PIL.Image.open(file) as picture:
+                values = np.array(picture.convert("L"), np.float64)
+        except PICTURE_ERRORS as error:
+            raise UserError(f"relaxed labels of {name}: {file}: {error}") from error
+        if values.shape != shape:
+            raise UserError(f"relaxed labels of {name}: {file} has {values.shape} pixels, the image {shape}")
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """How a training image becomes `height` x `width` pixels.
+
+    Attributes:
+        height, width: of the input.
+        crop: cut out a random part, instead of stretching the image; a smaller image is filled up with its mean colour,
+            and pixels that do not count.
+        mirror: flip every other image, by lot.
+    """
+
+    height: int
+    width: int
+    crop: bool = False
+    mirror: bool = False
+
+
+class EdgeData:
+    """Images with edges; implements `tfthesis.method.Data`. Its rows are images.
+
+    Labels of training images are made once, when a split is first trained on, and kept in memory. Files that cannot be
+    read are skipped and listed; edges of another size than their image are an error.
+
+    Args:
+        dataset: what a reader returned.
+        window: of training images.
+        supervision: their labels.
+        coarse: a segmentation dataset, whose training images become the split `coarse`.
+        any_size: whether the network takes images of any size; otherwise those of `window` only.
+    """
+
+    def __init__(
+        self,
+        dataset: EdgeImages,
+        window: Window,
+        supervision: Supervision,
+        coarse: SegmentedImages | None = None,
+        any_size: bool = True,
+    ):
+        self.dataset, self.window, self.supervision = dataset, window, supervision
+        self._skipped: list[str] = []
+        self._opened: dict[str, EdgeSplit] = {}
+        self._labels: dict[str, list[np.ndarray]] = {}
+        self.splits = dict(dataset.splits)
+        counts, fingerprints = dataset.counts(), [dataset.fingerprint()]
+        if coarse is not None:
+            self.splits[COARSE] = _coarse_split(coarse)
+            counts[COARSE] = len(self.splits[COARSE])
+            fingerprints.append(coarse.fingerprint())
+        side = (None, None) if any_size else (window.height, window.width)
+        self.spec = Spec(
+            inputs={"image": (*side, 3)},
+            dataset={"name": dataset.name, "fingerprint": "-".join(fingerprints), "counts": counts},
+        )
+
+    def split(self, name: str) -> EdgeSplit:
+        """Return the usable images of a split; raises `UserError` for an unknown one, or one without any."""
+        if name not in self._opened:
+            found = self.splits[name] if name == COARSE and COARSE in self.splits else self.dataset.split(name)
+            self._opened[name] = self._usable(name, found)
+        return self._opened[name]
+
+    def size(self, split: str) -> int:
+        """Return the number of images of `split`."""
+        return len(self.split(split))
+
+    def item_ids(self, split: str, rows: np.ndarray) -> list[str]:
+        """Return the names of `rows`."""
+        ids = self.split(split).ids
+        return [ids[row] for row in np.asarray(rows).tolist()]
+
+    def image(self, split: str, row: int) -> np.ndarray:
+        """Return the pixels uint8 `[H, W, 3]` of an image at its own size."""
+        image = self.split(split).images[row]
+        return image if isinstance(image, np.ndarray) else decode(tf.constant(read_image(image))).numpy()
+
+    def annotators(self, split: str, row: int) -> np.ndarray:
+        """Return the edges bool `[A, H, W]` of an image."""
+        edges = self.split(split).edges[row]
+        return edges if isinstance(edges, np.ndarray) else edges.read()
+
+    def batches(self, split: str, rows: Sequence[np.ndarray], key: tuple[int, int] | None) -> tf.data.Dataset:
+        """Return one element for each array of rows, in order, empty arrays too.
+
+        The places of crops and flips depend on `key` = (seed, epoch) and the row; without a key crops are taken in the
+        middle. What is measured does not come from here: see `image` and `annotators`.
+
+        Inputs: "image" float32 `[b, H, W, 3]` in 0..255. Targets: "edges" uint8 `[b, H, W]`, "relaxed" uint8
+        `[b, H, W, 5]`, "row" int64 `[b]`.
+        """
+        labels = self._labels_of(split)
+        indices = [np.asarray(row, np.int64) for row in rows]
+        height, width = self.window.height, self.window.width
+
+        def gather(number: np.int64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            batch = indices[number]
+            images = np.zeros((len(batch), height, width, 3), np.float32)
+            targets = np.zeros((len(batch), height, width, 1 + SIDES), np.uint8)
+            for place, row in enumerate(batch.tolist()):
+                lot = None if key is None else np.random.default_rng((*key, row))
+                images[place], targets[place] = self._placed(self.image(split, row), labels[row], lot)
+            return batch, images, targets
+
+        def element(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+            batch, images, targets = tf.numpy_function(gather, [number], [tf.int64, tf.float32, tf.uint8])
+            batch.set_shape([None])
+            images.set_shape([None, height, width, 3])
+            targets.set_shape([None, height, width, 1 + SIDES])
+            return {"image": images}, {"edges": targets[..., 0], "relaxed": targets[..., 1:], "row": batch}
+
+        return tf.data.Dataset.range(len(indices)).map(element, num_parallel_calls=2, deterministic=True)
+
+    def describe(self) -> dict[str, Any]:
+        """Return counts, source and skipped images."""
+        skipped = [*self.dataset.skipped, *self._skipped]
+        return {
+            "name": self.dataset.name,
+            "fingerprint": self.spec.dataset["fingerprint"],
+            "source": self.dataset.source,
+            "counts": dict(self.spec.dataset["counts"]),
+            "window": dataclasses.asdict(self.window),
+            "supervision": {**dataclasses.asdict(self.supervision), "maps": str(self.supervision.maps or "")},
+            "skipped": {"count": len(skipped), "items": skipped},
+        }
+
+    def _usable(self, name: str, split: EdgeSplit) -> EdgeSplit:
+        if isinstance(split.images, np.ndarray):
+            return split
+
+        def look(row: int) -> str:
+            try:
+                width, height = check_header(read_image(split.images[row]))
+                edges = split.edges[row]
+                edges = edges if isinstance(edges, np.ndarray) else edges.read()
+            except UserError as error:
+                return f"{name}: image {split.ids[row]}: {error}"
+            if edges.shape[1:] != (height, width):
+                raise UserError(
+                    f"{self.dataset.name}: image {split.ids[row]} of split {name!r} has {height} x {width} pixels, its "
+                    f"edges {edges.shape[1]} x {edges.shape[2]}; expected one size"
+                )
+            return ""
+
+        with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+            found = list(pool.map(look, range(len(split))))
+        self._skipped += [line for line in found if line]
+        good = [row for row, line in enumerate(found) if not line]
+        if not good:
+            raise UserError(f"{self.dataset.name}: split {name!r} has no usable image; see the skipped items")
+        return split.take(np.array(good))
+
+    def _labels_of(self, split: str) -> list[np.ndarray]:
+        """Return the labels of every image of a split; see `Supervision.labels`."""
+        if split not in self._labels:
+            opened = self.split(split)
+            # Coarse edges train the fused output alone, and are one annotator's.
+            supervision = Supervision(1, self.supervision.dilated) if split == COARSE else self.supervision
+            with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
+                self._labels[split] = list(
+                    pool.map(
+                        lambda row: supervision.labels(
+                            self.image(split, row), self.annotators(split, row), opened.ids[row]
+                        ),
+                        range(len(opened)),
+                    )
+                )
+        return self._labels[split]
+
+    def _placed(
+        self, pixels: np.ndarray, labels: np.ndarray, lot: np.random.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image float32 and its labels uint8 in the window."""
+        window = self.window
+        if window.crop:
+            pixels, labels = _filled(pixels, labels, window)
+            room = np.array(pixels.shape[:2]) - (window.height, window.width)
+            top, left = room // 2 if lot is None else lot.integers(0, room + 1)
+            part = (slice(top, top + window.height), slice(left, left + window.width))
+            pixels, labels = pixels[part], labels[part]
+        else:
+            size = [window.height, window.width]
+            pixels = tf.image.resize(pixels, size, antialias=True).numpy()
+            labels = tf.image.resize(labels, size, method="nearest").numpy()
+        if window.mirror and lot is not None and lot.integers(2):
+            pixels, labels = pixels[:, ::-1], labels[:, ::-1]
+        return pixels, labels
+
+
+def _filled(pixels: np.ndarray, labels: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image and its labels with pixels added below and to the right up to the size of the window."""
+    below, right = (
+        max(want - have, 0) for want, have in zip((window.height, window.width), pixels.shape, strict=False)
+    )
+    if not (below or right):
+        return pixels, labels
+    filled = np.empty((pixels.shape[0] + below, pixels.shape[1] + right, 3), np.float32)
+    filled[:] = pixels.mean(axis=(0, 1))
+    filled[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return filled, np.pad(labels, ((0, below), (0, right), (0, 0)), constant_values=_IGNORED)
+
+
+@dataclasses.dataclass(frozen=True)
+class _CoarseEdges:
+    """The borders of one segmentation map, as the edges of one annotator."""
+
+    labels: Any
+
+    def __str__(self) -> str:
+        return str(self.labels)
+
+    def identity(self) -> list[Any]:
+        """Return JSON values that change with the edges."""
+        return self.labels.identity()
+
+    def read(self) -> np.ndarray:
+        """Return the edges bool `[1, H, W]`; raises `UserError` for a map that cannot be read or has one class only."""
+        return checked([segmentation_edges(self.labels.read())], str(self.labels))
+
+
+def _coarse_split(dataset: SegmentedImages) -> EdgeSplit:
+    split = dataset.split("train")
+    if isinstance(split.maps, np.ndarray):
+        edges: Any = [segmentation_edges(labels)[None] for labels in split.maps]
+        with_edges = [row for row, found in enumerate(edges) if found.any()]
+        return EdgeSplit(list(split.ids), split.images, edges).take(np.array(with_edges))
+    return EdgeSplit(list(split.ids), split.images, [_CoarseEdges(labels) for labels in split.maps])

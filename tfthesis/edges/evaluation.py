@@ -1,0 +1,71 @@
+"""Edge networks measured by the Berkeley benchmark (Liu 2018, section 2.4.5)."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfthesis.edges.counting import count_edges, even_thresholds
+from tfthesis.edges.data import EdgeData
+from tfthesis.edges.detection import EdgeDetector
+from tfthesis.edges.recipe import EdgeRecipe
+from tfthesis.edges.scores import score_edges
+from tfthesis.edges.thinning import suppress_non_maxima
+from tfthesis.method import Evaluation
+
+
+def edge_maps(
+    model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str, rows: np.ndarray
+) -> dict[int, np.ndarray]:
+    """Return the edge map float64 `[H, W]` of each of `rows` at its image's size, as it is measured."""
+    detect = tf.function(
+        EdgeDetector(model, recipe.test_scales).probabilities,
+        input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+    )
+    maps = {}
+    for row in rows.tolist():
+        edges = np.asarray(detect(tf.constant(data.image(split, row))), np.float64)
+        maps[row] = suppress_non_maxima(edges) if recipe.suppress else edges
+    return maps
+
+
+def evaluate_edges(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str) -> Evaluation:
+    """Measure `model` on the images of `split` that the recipe names, in percent.
+
+    Returns:
+        Scalars `ods`, `ois` and `ap`, with the threshold, recall and precision of the first; `ods` selects. Table
+        `images`; curve `precision` over recall; samples `best_f`, the F of each image at its own best threshold, and
+        `row`, which image it is.
+    """
+    limit, count = recipe.test_images, recipe.thresholds
+    if split == "val":
+        limit, count = recipe.val_images, recipe.val_thresholds
+    rows = np.arange(min(limit or data.size(split), data.size(split)))
+    thresholds = even_thresholds(count)
+    counts = [
+        count_edges(edges, data.annotators(split, row), thresholds, max_dist=recipe.max_dist)
+        for row, edges in edge_maps(model, data, recipe, split, rows).items()
+    ]
+    scores = score_edges(counts, thresholds)
+    names = data.item_ids(split, rows)
+    images = [
+        {"image": name, "threshold": best.threshold, "recall": best.recall, "precision": best.precision, "f": best.f}
+        for name, best in zip(names, scores.images, strict=True)
+    ]
+    scalars = {
+        "ods": 100 * scores.ods.f,
+        "ois": 100 * scores.ois.f,
+        "ap": 100 * scores.average_precision,
+        "ods_threshold": scores.ods.threshold,
+        "ods_recall": 100 * scores.ods.recall,
+        "ods_precision": 100 * scores.ods.precision,
+    }
+    return Evaluation(
+        f"Berkeley benchmark, {count} thresholds, reach {recipe.max_dist}",
+        scalars,
+        scalars["ods"],
+        tables={"images": images},
+        curves={"precision": (scores.recall.tolist(), scores.precision.tolist())},
+        samples={"best_f": np.array([best.f for best in scores.images]), "row": rows},
+    )

@@ -1,0 +1,111 @@
+"""What the methods for edges share between recipe and network: data, stages, optimizer and loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from tfthesis import losses, models, optimizers
+from tfthesis.data.edge_images import open_edges
+from tfthesis.data.options import reader_options
+from tfthesis.data.segmented_images import open_segmented
+from tfthesis.edges.data import COARSE, EdgeData, Supervision, Window
+from tfthesis.edges.networks import Options, build_network
+from tfthesis.edges.recipe import EdgeRecipe
+from tfthesis.errors import UserError
+from tfthesis.losses.edge_detection import SIDES
+from tfthesis.method import Spec, Stage
+from tfthesis.schedule import stretches
+from tfthesis.trunks.vgg import load_vgg16
+
+
+def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData:
+    """Open an edge dataset, and the segmentation dataset of the coarse edges where the recipe names one.
+
+    Raises:
+        UserError: unknown names or options, missing files, or fields that contradict each other.
+    """
+    options = reader_options(recipe.reader)
+    if name == "scenes":
+        options |= {"images": recipe.scene_images, "size": recipe.scene_size}
+    if (recipe.relaxed == "maps") != bool(recipe.relaxed_maps):
+        raise UserError("recipe fields 'relaxed' and 'relaxed_maps': relaxed=maps needs a folder, and only that does")
+    maps = Path(recipe.relaxed_maps) if recipe.relaxed_maps else None
+    coarse = None
+    if recipe.coarse_dataset:
+        folder = recipe.coarse_folder or None
+        coarse = open_segmented(recipe.coarse_dataset, folder, **reader_options(recipe.coarse_reader, "coarse_reader"))
+    window = Window(recipe.height, recipe.width, recipe.placement == "crop", recipe.mirror)
+    supervision = Supervision(recipe.agreeing, recipe.dilate, recipe.relaxed, maps)
+    return EdgeData(open_edges(name, directory, **options), window, supervision, coarse, recipe.fusion != "local")
+
+
+def edge_model(recipe: EdgeRecipe, spec: Spec, name: str) -> keras.Model:
+    """Return the network; see `tfthesis.edges.networks.build_network` for its inputs and outputs.
+
+    Raises:
+        UserError: weights are asked for that do not fit the trunk, or cannot be read.
+    """
+    names = [field.name for field in dataclasses.fields(Options)]
+    inputs, outputs = build_network(Options(**{field: getattr(recipe, field) for field in names}), spec)
+    model = models.FusionModel(inputs, outputs, name=name)
+    if recipe.weights:
+        if recipe.trunk != "vgg16":
+            raise UserError(f"recipe field 'weights': they are VGG-16's and do not fit trunk={recipe.trunk}")
+        load_vgg16(model, recipe.weights)
+    return model
+
+
+def edge_stages(recipe: EdgeRecipe) -> Sequence[Stage]:
+    """Return a stage on coarse edges (Eq 3.6), where there are such, and the stretches on the annotators' (Eq 3.3).
+
+    Raises:
+        UserError: a side output that is none, or nothing to train.
+    """
+    outside = [number for number in recipe.supervised if not 1 <= number <= SIDES]
+    if outside or len(set(recipe.supervised)) < len(recipe.supervised):
+        raise UserError(
+            f"recipe field 'supervised': expected different numbers of 1 to {SIDES}, got {recipe.supervised}"
+        )
+    weights = {"fuse": 1.0} | {f"side_{number}": 1.0 for number in sorted(recipe.supervised)}
+    stages = [stage for stage in stretches(recipe, "edges", weights, select="ods") if stage.epochs]
+    if recipe.coarse_dataset:
+        first = Stage(
+            "coarse_edges",
+            recipe.coarse_epochs,
+            recipe.batch_size,
+            recipe.learning_rate,
+            {"fuse": 1.0},
+            split=COARSE,
+            select="ods",
+        )
+        stages = [first, *stages]
+    if not stages:
+        raise UserError("recipe field 'epochs': 0 trains on coarse edges alone, which need coarse_dataset")
+    return stages
+
+
+def compile_edges(model: keras.Model, recipe: EdgeRecipe, stage: Stage) -> None:
+    """Set Caffe's SGD with the released networks' multipliers, and the loss."""
+    groups = {
+        "conv5": recipe.top_rate,
+        "side": recipe.side_rate,
+        "upsampling": recipe.upsampling_rate,
+        "fusion/": recipe.fusion_rate,
+    }
+    rates = {}
+    for name, rate in groups.items():
+        own = [variable.path for variable in model.trainable_variables if variable.path.startswith(name)]
+        rates |= {path: rate * (recipe.bias_rate if path.endswith("bias") else 1.0) for path in own}
+    optimizer = optimizers.CaffeSGD(
+        stage.learning_rate,
+        momentum=recipe.momentum,
+        decay=1.0,
+        rate_multipliers=rates | {"bias": recipe.bias_rate},
+        decay_multipliers={"kernel": recipe.weight_decay, "": 0.0},
+    )
+    loss = losses.EdgeDetection(stage.loss_weights, recipe.positive or None, reduction=recipe.loss_reduction)
+    model.compile(optimizer=optimizer, loss=loss)
