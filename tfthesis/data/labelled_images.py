@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfthesis.data.image_text import image_identity, readers_of
-from tfthesis.data.images import ImageSource
+from tfthesis.data.images import ImageSource, LazyImages
 from tfthesis.errors import UserError, closest
 
 
@@ -29,14 +29,19 @@ class LabelledSplit:
 
     ids: list[str]
     labels: np.ndarray
-    images: np.ndarray | list[ImageSource]
+    images: np.ndarray | list[ImageSource] | LazyImages
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: np.ndarray) -> LabelledSplit:
         """Return the images of `rows`, in their order."""
-        images = self.images[rows] if isinstance(self.images, np.ndarray) else [self.images[row] for row in rows]
+        if isinstance(self.images, np.ndarray):
+            images = self.images[rows]
+        elif isinstance(self.images, list):
+            images = [self.images[row] for row in rows]
+        else:
+            images = self.images.take(rows)
         return LabelledSplit([self.ids[row] for row in rows], self.labels[rows], images)
 
 
