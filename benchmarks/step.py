@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import time
-from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-import tensorflow as tf
 
 from benchmarks.kept import add_json_option, keep
 from benchmarks.steps import bare, ours, products, pytorch
+from benchmarks.turns import take_turns, without_pytorch
 
 IMAGE, TEXT, CLASSES = 2048, 300, 20
 
@@ -38,36 +36,6 @@ def batch(rows: int) -> dict[str, np.ndarray]:
     }
 
 
-def gemm_rate(size: int = 2048) -> float:
-    """Return the speed of a float32 matrix product, in floating-point operations a second."""
-    a = tf.random.normal([size, size])
-    product = tf.function(lambda x: tf.matmul(x, x))
-    product(a)
-    start = time.perf_counter()
-    for _ in range(4):
-        result = product(a)
-    result.numpy()
-    return 4 * 2 * size**3 / (time.perf_counter() - start)
-
-
-def seconds(step: Callable[[], None], least: float = 1.0) -> float:
-    """Return the median time of a step over at least `least` seconds and five steps."""
-    times = []
-    while sum(times) < least or len(times) < 5:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def without_pytorch() -> str | None:
-    """Return why PyTorch is not compared with, or None."""
-    if not pytorch.AVAILABLE:
-        return 'is not installed (pip install -e ".[bench]")'
-    # Its step stays on the processor.
-    return "is compared with on processors only" if tf.config.list_physical_devices("GPU") else None
-
-
 def measure(rows: int, repeats: int) -> list[dict]:
     """Return one row an implementation for a batch size."""
     data = batch(rows)
@@ -80,14 +48,7 @@ def measure(rows: int, repeats: int) -> list[dict]:
     if without_pytorch() is None:
         steps["PyTorch"] = pytorch.step(data, CLASSES)
         steps["PyTorch, products alone"] = products.in_pytorch(*sizes)
-    for step in steps.values():
-        for _ in range(3):
-            step()
-    turns = []
-    for turn in range(repeats):
-        # Each implementation leads in turn, so that none always runs on a rested machine.
-        names = list(steps)[turn % len(steps) :] + list(steps)[: turn % len(steps)]
-        turns.append({name: (gemm_rate(), seconds(steps[name])) for name in names})
+    turns = take_turns(steps, repeats)
     result = []
     for name in steps:
         rates, times = zip(*(turn[name] for turn in turns), strict=True)

@@ -1,1 +1,1 @@
-"""One training step of MMC-Net in three implementations, for `benchmarks/step.py`."""
+"""One training step of a method in several implementations, for `benchmarks/step.py` and `benchmarks/cfn_step.py`."""

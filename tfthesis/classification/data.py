@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.data.images import decode_batch, read_image
+from tfthesis.data.images import DamagedImageError, ImageSource, check_source, decode_batch, read_image
 from tfthesis.data.labelled_images import LabelledImages, LabelledSplit
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
@@ -39,7 +39,8 @@ class ImageClassData:
 
     Only training images are cropped and mirrored by lot; the lot of an image depends on seed, epoch and row alone.
     Files that cannot be read, or whose header is no image, are skipped when a split is first asked for, which reads
-    every file once; those that do not decode to their end are left out of their batch and listed.
+    the beginning of every file; damaged ones, and those that do not decode to their end, are left out of their batch
+    and listed.
 
     Raises:
         UserError: images in memory are not of the side that the network takes.
@@ -96,7 +97,7 @@ class ImageClassData:
             if in_memory:
                 images = opened.images[batch]
             else:
-                images = np.array([read_image(opened.images[row]) for row in batch.tolist()], object)
+                images = np.array([_read(opened.images[row]) for row in batch.tolist()], object)
             return batch, opened.labels[batch], images, self._lots(split, batch, key)
 
         def element(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -136,7 +137,7 @@ class ImageClassData:
         good = []
         for row, image in enumerate(split.images):
             try:
-                read_image(image)
+                check_source(image)
             except UserError as error:
                 self._skipped.append(f"{name}: image {split.ids[row]}: {error}")
             else:
@@ -183,3 +184,11 @@ class ImageClassData:
             return good
 
         tf.numpy_function(note, [rows, good], tf.bool)
+
+
+def _read(image: ImageSource) -> bytes:
+    """Return the bytes of an image file; none of a damaged one, which does not decode then."""
+    try:
+        return read_image(image)
+    except DamagedImageError:
+        return b""

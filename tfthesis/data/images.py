@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import tensorflow as tf
 
 from tfthesis.data.byte_search import byte_at, first, first_bytes
@@ -31,9 +32,13 @@ from tfthesis.errors import UserError, closest
 
 __all__ = [
     "MODES",
+    "DamagedImageError",
     "ImageSource",
     "LazyImage",
+    "LazyImages",
+    "StoredImage",
     "check_header",
+    "check_source",
     "decode",
     "decode_and_resize",
     "decode_batch",
@@ -48,6 +53,12 @@ MODES = ("crop", "stretch", "shorter")
 # With mode "shorter" the longer side of the result is at most so many times the shorter one; the middle
 # of a more extreme picture is kept. It bounds the memory that one image can ask for.
 MAX_ASPECT = 4
+# As much of a file is read for its header; most headers are shorter.
+_HEAD = 4096
+
+
+class DamagedImageError(UserError):
+    """An image whose bytes are not those that were stored; training leaves it out and lists it."""
 
 
 class LazyImage(Protocol):
@@ -59,7 +70,30 @@ class LazyImage(Protocol):
         """Return the bytes of an image file."""
 
 
+@runtime_checkable
+class StoredImage(LazyImage, Protocol):
+    """A lazy image whose first bytes can be read alone; `size` counts them all."""
+
+    size: int
+
+    def read_head(self, count: int) -> bytes:
+        """Return the first `count` bytes of the image file, or all of a smaller one."""
+
+
 ImageSource = Path | bytes | LazyImage
+
+
+class LazyImages(Protocol):
+    """Many images that are objects only while they are asked for."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, row: int) -> ImageSource:
+        """Return one of them; an `IndexError` ends an iteration."""
+
+    def take(self, rows: np.ndarray) -> LazyImages:
+        """Return the images of `rows`, in their order."""
 
 
 def read_image(
@@ -72,6 +106,7 @@ def read_image(
 
     Raises:
         UserError: the file is missing, unreadable, or refused by its header; the message names it.
+        DamagedImageError: it is not what was stored, where its source can tell.
     """
     name = "" if isinstance(source, bytes) else f"{source}: "
     try:
@@ -81,8 +116,35 @@ def read_image(
     except OSError as error:
         raise UserError(f"{name}{error.strerror or error}") from error
     except UserError as error:
-        raise UserError(f"{name}{error}") from error
+        raise type(error)(f"{name}{error}") from error
     return data
+
+
+def check_source(source: ImageSource) -> None:
+    """Raise what `read_image` would say of the header of `source`, from its first bytes where they suffice."""
+    try:
+        sound = _sound_head(source)
+    except (OSError, UserError):
+        # The header may be longer than the first bytes; the whole file decides, and words the error.
+        sound = False
+    if not sound:
+        read_image(source)
+
+
+def _sound_head(source: ImageSource) -> bool:
+    """Return whether the first bytes tell that the header is good; raises where they say it is not, or end in it."""
+    if isinstance(source, Path):
+        with open(source, "rb") as file:
+            head, size = file.read(_HEAD), file.seek(0, 2)
+    elif isinstance(source, StoredImage):
+        head, size = source.read_head(_HEAD), source.size
+    else:
+        return False
+    # The frames of a GIF count together and lie anywhere in it.
+    if size > MAX_BYTES or head.startswith(b"GIF8"):
+        return False
+    check_header(head)
+    return True
 
 
 def decode(data: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfthesis.data.image_text import image_identity, open_by_name, readers_of
-from tfthesis.data.images import ImageSource
+from tfthesis.data.images import ImageSource, LazyImages
 from tfthesis.errors import UserError, closest
 
 
@@ -28,14 +28,19 @@ class LabelledSplit:
 
     ids: list[str]
     labels: np.ndarray
-    images: np.ndarray | list[ImageSource]
+    images: np.ndarray | list[ImageSource] | LazyImages
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: np.ndarray) -> LabelledSplit:
         """Return the images of `rows`, in their order."""
-        images = self.images[rows] if isinstance(self.images, np.ndarray) else [self.images[row] for row in rows]
+        if isinstance(self.images, np.ndarray):
+            images = self.images[rows]
+        elif isinstance(self.images, list):
+            images = [self.images[row] for row in rows]
+        else:
+            images = self.images.take(rows)
         return LabelledSplit([self.ids[row] for row in rows], self.labels[rows], images)
 
 
@@ -103,7 +108,9 @@ class LabelledImages:
             if isinstance(split.images, np.ndarray):
                 digest.update(np.ascontiguousarray(split.images))
             else:
-                digest.update(json.dumps([image_identity(image) for image in split.images]).encode())
+                # One at a time: a list of a million would take as much memory again as the dataset.
+                for image in split.images:
+                    digest.update(json.dumps(image_identity(image)).encode())
         return digest.hexdigest()
 
 
