@@ -1,0 +1,349 @@
+"""RDS and FCFN for edges: counts, labels, supervision, learning rates, what is measured and served."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+import skimage.feature
+import skimage.filters
+import tensorflow as tf
+from scipy.ndimage import binary_dilation, sobel
+
+from tfthesis.data.edge_images import EdgeImages, EdgeSplit
+from tfthesis.data.segmented_images import SegmentedImages, SegmentedSplit, colour_wheel
+from tfthesis.discovery import load_method
+from tfthesis.edges.counting import count_edges, even_thresholds
+from tfthesis.edges.data import EdgeData, Supervision, Window
+from tfthesis.edges.detection import EdgeDetector
+from tfthesis.edges.relaxed import CANNY_SIGMAS
+from tfthesis.edges.scores import score_edges
+from tfthesis.edges.thinning import suppress_non_maxima
+from tfthesis.errors import UserError
+from tfthesis.method import Spec
+
+RDS, FCFN = load_method("rds"), load_method("fcfn_edges")
+ANY = Spec(inputs={"image": (None, None, 3)})
+
+
+def drawn(height=20, width=24, count=4, annotators=3, seed=0):
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 256, (count, height, width, 3)).astype(np.uint8)
+    edges = [generator.random((annotators, height, width)) < 0.2 for _ in range(count)]
+    split = EdgeSplit([f"image {n}" for n in range(count)], images, edges)
+    return EdgeImages("mine", {"train": split, "val": split_named(split, "v"), "test": split_named(split, "t")})
+
+
+def split_named(split, letter):
+    return EdgeSplit([f"{letter}{name}" for name in split.ids], split.images, split.edges)
+
+
+def targets_of(data, rows, key=None, split="train"):
+    ((inputs, targets),) = list(data.batches(split, [np.array(rows)], key))
+    return inputs["image"].numpy(), targets["edges"].numpy(), targets["relaxed"].numpy()
+
+
+def test_counts_of_the_thesis_network():
+    """check figures: trunk, five sides of 1,477, fusion of 6, and 1,360 weights of upsampling."""
+    model = RDS.build(RDS.recipe("thesis", weights=""), ANY)
+    names = {"side": 1_477, "fusion": 6, "upsampling": 1_360, "conv": 14_714_688}
+    for prefix, count in names.items():
+        own = [variable for variable in model.trainable_variables if variable.path.startswith(prefix)]
+        assert sum(int(np.prod(variable.shape)) for variable in own) == count
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 14_716_171 + 1_360
+    fixed = FCFN.build(FCFN.recipe("thesis", "hed", weights=""), ANY)
+    assert sum(int(np.prod(variable.shape)) for variable in fixed.trainable_variables) == 14_716_171
+
+
+def test_locally_connected_fusion_of_400_pixels():
+    recipe = FCFN.recipe("thesis", trunk="tiny", weights="")
+    model = FCFN.build(recipe, Spec(inputs={"image": (400, 400, 3)}))
+    kernel, bias = model.get_layer("fusion").weights
+    assert np.prod(kernel.shape) == 800_000 and np.prod(bias.shape) == 160_000
+    np.testing.assert_array_equal(kernel, np.float32(0.2))
+
+
+def test_first_weights_are_those_of_the_thesis():
+    model = RDS.build(RDS.recipe("tiny"), ANY)
+    for number in range(1, 6):
+        assert not np.any(model.get_layer(f"side{number}").kernel)
+    np.testing.assert_allclose(model.get_layer("fusion").kernel, 0.2)
+
+
+@pytest.mark.parametrize("trunk", ["tiny", "vgg16"])
+def test_side_outputs_lie_where_their_pixels_are(trunk):
+    """A bright spot moves the side output that sees it most at its own place, whatever the depth and the border."""
+    keras.utils.set_random_seed(0)
+    model = RDS.build(RDS.recipe("tiny", trunk=trunk), ANY)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            # Averages of what a convolution sees, so that outputs spread around their source.
+            kernel = layer.get_weights()[0]
+            layer.set_weights([np.full_like(kernel, 1 / kernel[..., 0].size), np.zeros(kernel.shape[-1], np.float32)])
+    flat = np.full((1, 96, 96, 3), 100.0, np.float32)
+    spot = flat.copy()
+    spot[0, 46:50, 62:66] += 100
+    before, after = (model({"image": image}, training=False) for image in (flat, spot))
+    for number in range(1, 6):
+        moved = np.asarray(after[f"side_{number}"] - before[f"side_{number}"])[0, ..., 0]
+        rows, columns = np.indices(moved.shape)
+        centre = np.array([(moved * rows).sum(), (moved * columns).sum()]) / moved.sum()
+        # A pooling keeps the largest of two, which displaces by up to half a cell a stage.
+        np.testing.assert_allclose(centre, [47.5, 63.5], atol=2 ** (number - 1), err_msg=f"side {number}")
+
+
+def test_relaxed_labels_against_scikit_image_called_directly():
+    dataset = drawn(40, 44)
+    data = EdgeData(dataset, Window(40, 44), Supervision(3, True, "canny"))
+    _, edges, relaxed = targets_of(data, [1])
+    pixels, annotators = dataset.splits["train"].images[1], dataset.splits["train"].edges[1]
+    box = np.ones((3, 3))
+    truth = binary_dilation(annotators.sum(axis=0) >= 3, box)
+    np.testing.assert_array_equal(edges[0], truth)
+    for number, sigma in enumerate(CANNY_SIGMAS):
+        values = pixels @ np.array([0.2989, 0.5870, 0.1140]) / 255
+        smooth = skimage.filters.gaussian(values, sigma, mode="nearest")
+        gradient = np.hypot(sobel(smooth, axis=0), sobel(smooth, axis=1))
+        # The smallest of 64 steps that more than seven tenths of the pixels stay below.
+        steps = np.round(gradient / gradient.max() * 63)
+        high = next(n + 1 for n in range(64) if (steps <= n).mean() > 0.7) / 64 * gradient.max()
+        found = skimage.feature.canny(values, sigma, low_threshold=0.4 * high, high_threshold=high, mode="nearest")
+        expected = np.where(truth, 1, np.where(binary_dilation(found, box), 2, 0))
+        np.testing.assert_array_equal(relaxed[0, ..., number], expected)
+
+
+def test_labels_without_dilation_and_of_fewer_annotators():
+    dataset = drawn()
+    edges = dataset.splits["train"].edges[2]
+    for agreeing in (1, 2, 3):
+        data = EdgeData(dataset, Window(20, 24), Supervision(agreeing, False))
+        _, found, relaxed = targets_of(data, [2])
+        np.testing.assert_array_equal(found[0], edges.sum(axis=0) >= agreeing)
+        # Without relaxed labels every side output has the edges.
+        np.testing.assert_array_equal(relaxed[0], np.repeat(found[0][..., None], 5, axis=-1))
+
+
+def test_relaxed_labels_of_soft_maps_in_files(tmp_path):
+    dataset = drawn()
+    soft = np.random.default_rng(5).integers(0, 256, (20, 24)).astype(np.uint8)
+    for name in dataset.splits["train"].ids:
+        PIL.Image.fromarray(soft).save(tmp_path / f"{name}.png")
+    data = EdgeData(dataset, Window(20, 24), Supervision(3, False, "maps", tmp_path))
+    _, edges, relaxed = targets_of(data, [0])
+    for number, factor in enumerate((0.5, 1.0, 1.5, 2.0, 2.5)):
+        expected = np.where(edges[0] == 1, 1, np.where(soft > factor * soft.mean(), 2, 0))
+        np.testing.assert_array_equal(relaxed[0, ..., number], expected)
+    PIL.Image.fromarray(soft[:-1]).save(tmp_path / "image 1.png")
+    data = EdgeData(dataset, Window(20, 24), Supervision(3, False, "maps", tmp_path))
+    with pytest.raises(UserError, match=r"image 1.png has \(19, 24\) pixels, the image \(20, 24\)"):
+        data.batches("train", [np.array([0])], None)
+    with pytest.raises(UserError, match=r"relaxed=maps needs a folder"):
+        RDS.data(RDS.recipe("tiny", relaxed="maps"), "scenes", None)
+
+
+def test_no_relaxed_labels_are_baseline_2_to_the_bit():
+    """One step of RDS without a relaxed label, and one of an independent short version of Baseline 2."""
+    recipe = RDS.recipe("tiny", "baseline2", mirror=False, momentum=0.5, weight_decay=0.01)
+    data = RDS.data(recipe, "scenes", None)
+    keras.utils.set_random_seed(3)
+    model, twin = RDS.build(recipe, data.spec), RDS.build(recipe, data.spec)
+    for layer in model.layers:
+        if layer.name.startswith("side"):
+            layer.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in layer.get_weights()])
+    twin.set_weights(model.get_weights())
+    RDS.compile(model, recipe, RDS.stages(recipe)[0])
+    (batch,) = list(data.batches("train", [np.arange(3)], None))
+    model.train_step(batch)
+    with tf.GradientTape() as tape:
+        outputs, edges = twin(batch[0], training=True), tf.cast(batch[1]["edges"], tf.float32)
+        loss = 0.0
+        for name in ("fuse", *(f"side_{number}" for number in range(1, 6))):
+            logits = outputs[name][..., 0]
+            entropy = tf.nn.sigmoid_cross_entropy_with_logits(edges, logits)
+            loss += tf.reduce_mean(tf.where(edges == 1, 9.0, 1.0) * entropy)
+    gradients = tape.gradient(loss, twin.trainable_variables)
+    rates = {"side": 1.0, "fusion": 0.1, "upsampling": 0.1}
+    for variable, gradient, trained in zip(twin.trainable_variables, gradients, model.trainable_variables, strict=True):
+        rate = 0.02 * next((rates[key] for key in rates if variable.path.startswith(key)), 1.0)
+        rate *= 2 if variable.path.endswith("bias") else 1
+        decay = 0.01 if variable.path.endswith("kernel") else 0.0
+        expected = variable - rate * (gradient + decay * variable)
+        np.testing.assert_allclose(trained, expected, rtol=1e-5, atol=1e-7, err_msg=variable.path)
+
+
+def test_supervision_of_tables_3_1_and_3_2():
+    def parts(variant):
+        return [tuple(stage.loss_weights) for stage in RDS.stages(RDS.recipe("thesis", variant))]
+
+    sides = tuple(f"side_{number}" for number in range(1, 6))
+    assert parts(None) == [("fuse", *sides)] == parts("baseline2")
+    assert parts("baseline1") == [("fuse",)]
+    assert parts("early") == [("fuse", *sides[:3])] and parts("late") == [("fuse", *sides[3:])]
+    assert parts("cea") == [("fuse",), ("fuse", *sides)] and parts("cea_only") == [("fuse",)]
+    assert RDS.recipe("thesis", "baseline2").relaxed == "none" and RDS.recipe("thesis").relaxed == "canny"
+    (stage,) = RDS.stages(RDS.recipe("thesis"))
+    assert (stage.epochs, stage.batch_size, stage.learning_rate) == (25, 8, 1e-9)
+
+
+def test_released_multipliers():
+    recipe = RDS.recipe("thesis", trunk="tiny", weights="")
+    model = RDS.build(recipe, ANY)
+    RDS.compile(model, recipe, RDS.stages(recipe)[0])
+    rates = {v.path: model.optimizer._rates[n] for n, v in enumerate(model.trainable_variables)}
+    assert rates["conv1_1/kernel"] == 1 and rates["conv4_1/bias"] == 2
+    assert rates["conv5_1/kernel"] == 100 and rates["conv5_1/bias"] == 200
+    assert rates["side3/kernel"] == pytest.approx(0.01) and rates["side3/bias"] == pytest.approx(0.02)
+    assert rates["upsampling5/kernel"] == rates["fusion/kernel"] == pytest.approx(0.01)
+    hed = FCFN.recipe("thesis", trunk="tiny", weights="")
+    model = FCFN.build(hed, Spec(inputs={"image": (64, 64, 3)}))
+    FCFN.compile(model, hed, FCFN.stages(hed)[0])
+    rates = {v.path: model.optimizer._rates[n] for n, v in enumerate(model.trainable_variables)}
+    assert rates["fusion/kernel"] == pytest.approx(0.001) and not [path for path in rates if "upsampling" in path]
+
+
+def test_crops_and_flips_are_those_of_the_lot():
+    dataset = drawn()
+    data = EdgeData(dataset, Window(8, 10, crop=True, mirror=True), Supervision(1, False))
+    images, edges, _ = targets_of(data, [0, 1, 2, 3], (5, 2))
+    again, _, _ = targets_of(data, [3, 2, 1, 0], (5, 2))
+    np.testing.assert_array_equal(images, again[::-1])
+    other, _, _ = targets_of(data, [0, 1, 2, 3], (5, 3))
+    assert not np.array_equal(images, other)
+    split = dataset.splits["train"]
+    for row in range(4):
+        truth = split.edges[row].any(axis=0)
+        places = [
+            (top, left, turned)
+            for top in range(13)
+            for left in range(15)
+            for turned in (1, -1)
+            if np.array_equal(split.images[row][top : top + 8, left : left + 10][:, ::turned], images[row])
+        ]
+        ((top, left, turned),) = places
+        np.testing.assert_array_equal(edges[row], truth[top : top + 8, left : left + 10][:, ::turned])
+
+
+def test_an_image_smaller_than_the_crop_is_filled_up():
+    data = EdgeData(drawn(), Window(32, 32, crop=True), Supervision(1, False))
+    images, edges, relaxed = targets_of(data, [0])
+    assert (edges[0, 20:] == 255).all() and (edges[0, :, 24:] == 255).all() and (relaxed[0, 20:] == 255).all()
+    np.testing.assert_allclose(images[0, 31, 31], images[0, :20, :24].mean(axis=(0, 1)), rtol=1e-5)
+
+
+def test_coarse_edges_are_the_borders_of_a_segmentation():
+    maps = np.zeros((2, 6, 6), np.uint8)
+    maps[0, 2:4, 2:4] = 1
+    split = SegmentedSplit(["a", "b"], np.zeros((2, 6, 6, 3), np.uint8), maps)
+    coarse = SegmentedImages("shapes", {"train": split}, ("ground", "thing"), colour_wheel(2))
+    data = EdgeData(drawn(), Window(6, 6), Supervision(3, False, "canny"), coarse)
+    # An image of one class has no border to learn from.
+    assert data.size("coarse") == 1 and data.spec.dataset["counts"]["coarse"] == 1
+    _, edges, _ = targets_of(data, [0], split="coarse")
+    expected = np.zeros((6, 6))
+    expected[1, 2:4] = expected[3, 2:4] = 1
+    expected[2:4, 1] = expected[2:4, 3] = 1
+    np.testing.assert_array_equal(edges[0], expected)
+    with pytest.raises(UserError, match="unknown split"):
+        EdgeData(drawn(), Window(6, 6), Supervision()).size("coarse")
+
+
+def test_bad_recipes():
+    with pytest.raises(UserError, match="expected different numbers of 1 to 5"):
+        RDS.stages(RDS.recipe("tiny", supervised=(1, 6)))
+    with pytest.raises(UserError, match="need coarse_dataset"):
+        RDS.stages(RDS.recipe("tiny", epochs=(0,)))
+    with pytest.raises(UserError, match="do not fit trunk=narrow"):
+        RDS.build(RDS.recipe("quick", weights="imagenet"), ANY)
+    model = FCFN.build(FCFN.recipe("tiny"), Spec(inputs={"image": (48, 48, 3)}))
+    with pytest.raises(UserError, match="takes one scale"):
+        EdgeDetector(model, (1.0, 2.0))
+    with pytest.raises(UserError, match="sizes above 0"):
+        EdgeDetector(model, ())
+
+
+@pytest.fixture(scope="module", params=["rds", "fcfn_edges"])
+def opened(request):
+    keras.utils.set_random_seed(1)
+    method = {"rds": RDS, "fcfn_edges": FCFN}[request.param]
+    recipe = method.recipe("tiny")
+    data = method.data(recipe, "scenes", None)
+    model = method.build(recipe, data.spec)
+    for layer in model.layers:
+        if layer.name.startswith("side"):
+            layer.set_weights([np.random.default_rng(0).normal(size=w.shape) for w in layer.get_weights()])
+    return method, recipe, data, model
+
+
+def test_what_is_measured_is_the_benchmark(opened):
+    method, recipe, data, model = opened
+    found = method.evaluate(model, data, recipe, "test")
+    counts = []
+    for row in range(data.size("test")):
+        image = data.image("test", row).astype(np.float32)
+        edges = tf.sigmoid(model({"image": image[None]}, training=False)["fuse"])[0, ..., 0]
+        edges = suppress_non_maxima(np.asarray(edges, np.float64))
+        counts.append(count_edges(edges, data.annotators("test", row), even_thresholds(5), max_dist=0.0075))
+    scores = score_edges(counts, even_thresholds(5))
+    assert found.scalars["ods"] == pytest.approx(100 * scores.ods.f, abs=0.5)
+    assert found.scalars["ap"] == pytest.approx(100 * scores.average_precision, abs=0.5)
+    assert len(found.samples["best_f"]) == 4 and len(found.tables["images"]) == 4
+    few = method.evaluate(model, data, recipe, "val")
+    assert len(few.samples["row"]) == 2 and "3 thresholds" in few.protocol
+    some = method.evaluate(model, data, method.recipe("tiny", test_images=1), "test")
+    assert len(some.samples["row"]) == 1
+
+
+def test_served_maps_have_the_size_of_each_photo(opened):
+    method, recipe, data, model = opened
+    served = method.signatures(model, recipe, data.spec, {}, {}).signatures
+    generator = np.random.default_rng(0)
+    sizes = [(48, 48), (33, 70), (20, 18)]
+    photos = [generator.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+    files = tf.constant([tf.io.encode_png(photo).numpy() for photo in photos])
+    pictures = served["detect_edges"].function(image=files)["edges_bytes"].numpy()
+    numbers = {name: value.numpy() for name, value in served["edge_probabilities"].function(image=files).items()}
+    assert numbers["size"].tolist() == [list(size) for size in sizes] and numbers["edges"].shape == (3, 48, 70)
+    for place, (photo, (height, width)) in enumerate(zip(photos, sizes, strict=True)):
+        edges = EdgeDetector(model).probabilities(tf.constant(photo)).numpy()
+        picture = tf.io.decode_png(pictures[place]).numpy()[..., 0]
+        np.testing.assert_allclose(picture, 255 * edges, atol=0.51)
+        np.testing.assert_allclose(numbers["edges"][place, :height, :width], edges, atol=1e-5)
+        assert not numbers["edges"][place, height:].any() and not numbers["edges"][place, :, width:].any()
+    if method is RDS:
+        plain = model({"image": photos[1][None].astype(np.float32)}, training=False)["fuse"]
+        np.testing.assert_allclose(numbers["edges"][1, :33, :70], tf.sigmoid(plain)[0, ..., 0], atol=1e-5)
+
+
+def test_several_scales_are_averaged():
+    keras.utils.set_random_seed(1)
+    model = RDS.build(RDS.recipe("tiny"), ANY)
+    model.get_layer("side1").set_weights([np.random.default_rng(0).normal(size=(1, 1, 4, 1)), np.zeros(1)])
+    photo = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.float32)
+    one = EdgeDetector(model).probabilities(photo)
+    double = EdgeDetector(model).probabilities(tf.image.resize(photo, [40, 60], antialias=True))
+    back = tf.image.resize(double[..., None], [20, 30], antialias=True)[..., 0]
+    found = EdgeDetector(model, (1.0, 2.0)).probabilities(photo)
+    np.testing.assert_allclose(found, (one + back) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["baseline1", "cea_only", "multi_scale"])
+def test_pictures_of_every_supervision(variant, tmp_path):
+    recipe = RDS.recipe("tiny", variant, coarse_reader=("images=[3, 1, 1]", "size=48"))
+    data = RDS.data(recipe, "scenes", None)
+    drawn_pictures = RDS.pictures(RDS.build(recipe, data.spec), data, recipe, tmp_path)
+    names = {picture.path.name for picture in drawn_pictures}
+    assert names == {"edges.png", "sides.png", "labels.png", "precision_recall.png"}
+    described = json.loads(json.dumps(data.describe()))
+    assert described["window"]["height"] == 48 and described["skipped"]["count"] == 0
+
+
+def test_real_bsds500(real_data):
+    recipe = RDS.recipe("bsds500", "baseline2")
+    data = RDS.data(recipe, "bsds500", real_data / "BSDS500" / "BSDS500" / "data")
+    assert [data.size(split) for split in ("train", "val", "test")] == [200, 100, 200]
+    images, edges, _ = targets_of(data, [0, 1], (0, 0))
+    assert images.shape == (2, 160, 160, 3) and 0 < edges.mean() < 0.5
+    assert data.image("test", 0).shape[:2] == data.annotators("test", 0).shape[1:]

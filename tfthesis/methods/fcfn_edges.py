@@ -1,0 +1,139 @@
+"""FCFN for edges: HED with locally-connected fusion (Liu 2018, sections 2.3.2 and 2.4.5).
+
+Five side outputs of VGG-16 predict the edges, and their fusion does; each has a loss. HED's fusion has one weight for
+each side output, FCFN's one for each side output and place, so that its images have one size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfthesis.edges.recipe import EdgeRecipe
+from tfthesis.lazy import LazyModule
+from tfthesis.method import Evaluation, Gallery, Method, Picture, Served, Spec, Stage
+
+if TYPE_CHECKING:
+    import keras
+
+    from tfthesis.edges.data import EdgeData
+
+drawing = LazyModule("tfthesis.edges.pictures")
+evaluation = LazyModule("tfthesis.edges.evaluation")
+served = LazyModule("tfthesis.edges.served")
+training = LazyModule("tfthesis.edges.training")
+
+
+def data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData:
+    """Open an edge dataset; see `tfthesis.edges.training.edge_data`."""
+    return training.edge_data(recipe, name, directory)
+
+
+def build(recipe: EdgeRecipe, spec: Spec) -> keras.Model:
+    """Return the network; see `tfthesis.edges.training.edge_model`."""
+    return training.edge_model(recipe, spec, "fcfn_edges")
+
+
+def stages(recipe: EdgeRecipe) -> Sequence[Stage]:
+    """Return the stages; see `tfthesis.edges.training.edge_stages`."""
+    return training.edge_stages(recipe)
+
+
+def compile(model: keras.Model, recipe: EdgeRecipe, stage: Stage) -> None:
+    """Set optimizer and loss; see `tfthesis.edges.training.compile_edges`."""
+    training.compile_edges(model, recipe, stage)
+
+
+def evaluate(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str) -> Evaluation:
+    """Measure ODS, OIS and AP on `split`."""
+    return evaluation.evaluate_edges(model, data, recipe, split)
+
+
+def galleries(model: keras.Model, recipe: EdgeRecipe, data: EdgeData, split: str) -> dict[str, Gallery]:
+    """Return none: nothing is searched."""
+    return {}
+
+
+def signatures(
+    model: keras.Model, recipe: EdgeRecipe, spec: Spec, index: Mapping[str, Any], encoders: Mapping[str, Any]
+) -> Served:
+    """Return the served functions; see `tfthesis.edges.served.edge_signatures`."""
+    return served.edge_signatures(model, recipe)
+
+
+def pictures(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, folder: Path) -> list[Picture]:
+    """Draw edge maps, side outputs, labels and the curve, of the test split."""
+    return drawing.edge_pictures(model, data, recipe, "test", evaluate(model, data, recipe, "test"), folder)
+
+
+# What section 2.4.5 names, and for the rest HED's released solver.
+_THESIS = EdgeRecipe(
+    dataset="bsds500",
+    weights="imagenet",
+    fusion="local",
+    dilate=False,
+    relaxed="none",
+    positive=0.0,
+    train_upsampling=False,
+    learning_rate=1e-6,
+    fusion_rate=0.001,
+)
+_QUICK = dataclasses.replace(
+    _THESIS,
+    dataset="scenes",
+    weights="",
+    height=96,
+    width=96,
+    trunk="narrow",
+    mirror=True,
+    loss_reduction="mean",
+    # Beside a loss that is summed over pixels the thesis's decay is next to none; beside their mean it would be strong.
+    weight_decay=0.0,
+    learning_rate=0.2,
+    epochs=(25, 5),
+    top_rate=1.0,
+    side_rate=1.0,
+    fusion_rate=1.0,
+    thresholds=33,
+)
+
+METHOD = Method(
+    title="FCFN for edges",
+    chapter="Liu 2018, chapter 2",
+    summary="Edge detection with a locally-connected fusion of five side outputs.",
+    presets={
+        "thesis": _THESIS,
+        "bsds500": dataclasses.replace(
+            _QUICK, dataset="bsds500", height=160, width=240, epochs=(40, 8), test_images=50
+        ),
+        "quick": _QUICK,
+        "tiny": dataclasses.replace(
+            _QUICK,
+            trunk="tiny",
+            height=48,
+            width=48,
+            scene_size=48,
+            scene_images=(12, 4, 4),
+            batch_size=3,
+            epochs=(1, 1),
+            thresholds=5,
+            val_images=2,
+            val_thresholds=3,
+        ),
+    },
+    variants={
+        "hed": {"fusion": "convolution"},
+        "dilated": {"dilate": True},
+        "fusion_alone": {"supervised": ()},
+    },
+    data=data,
+    build=build,
+    stages=stages,
+    compile=compile,
+    evaluate=evaluate,
+    galleries=galleries,
+    signatures=signatures,
+    pictures=pictures,
+)
