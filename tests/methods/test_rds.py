@@ -250,11 +250,25 @@ def test_coarse_edges_are_the_borders_of_a_segmentation():
         EdgeData(drawn(), Window(6, 6), Supervision()).size("coarse")
 
 
+def test_another_dataset_can_be_measured():
+    other = drawn(count=2, seed=9)
+    data = EdgeData(drawn(), Window(8, 8), Supervision(), test=other)
+    assert data.size("test") == 2 and data.size("train") == 4 and data.spec.dataset["counts"]["test"] == 2
+    np.testing.assert_array_equal(data.image("test", 1), other.splits["test"].images[1])
+    assert (
+        data.spec.dataset["fingerprint"] != EdgeData(drawn(), Window(8, 8), Supervision()).spec.dataset["fingerprint"]
+    )
+    recipe = RDS.recipe("thesis_nyud")
+    assert (recipe.dataset, recipe.test_dataset, recipe.max_dist) == ("bsds500", "nyud", 0.011)
+
+
 def test_bad_recipes():
     with pytest.raises(UserError, match="expected different numbers of 1 to 5"):
         RDS.stages(RDS.recipe("tiny", supervised=(1, 6)))
     with pytest.raises(UserError, match="need coarse_dataset"):
         RDS.stages(RDS.recipe("tiny", epochs=(0,)))
+    with pytest.raises(UserError, match="set it to 'training'"):
+        FCFN.data(FCFN.recipe("tiny", test_size="own"), "scenes", None)
     with pytest.raises(UserError, match="do not fit trunk=narrow"):
         RDS.build(RDS.recipe("quick", weights="imagenet"), ANY)
     model = FCFN.build(FCFN.recipe("tiny"), Spec(inputs={"image": (48, 48, 3)}))
@@ -312,9 +326,17 @@ def test_served_maps_have_the_size_of_each_photo(opened):
         np.testing.assert_allclose(picture, 255 * edges, atol=0.51)
         np.testing.assert_allclose(numbers["edges"][place, :height, :width], edges, atol=1e-5)
         assert not numbers["edges"][place, height:].any() and not numbers["edges"][place, :, width:].any()
-    if method is RDS:
+    if recipe.test_size == "own":
         plain = model({"image": photos[1][None].astype(np.float32)}, training=False)["fuse"]
         np.testing.assert_allclose(numbers["edges"][1, :33, :70], tf.sigmoid(plain)[0, ..., 0], atol=1e-5)
+
+
+def test_hed_is_looked_at_like_fcfn():
+    """Both are stretched to the size of training, so that Table 2.8 compares fusions alone."""
+    for variant in (None, "hed"):
+        recipe = FCFN.recipe("tiny", variant)
+        model = FCFN.build(recipe, FCFN.data(recipe, "scenes", None).spec)
+        assert EdgeDetector(model).fixed == (48, 48)
 
 
 def test_several_scales_are_averaged():

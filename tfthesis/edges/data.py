@@ -26,7 +26,7 @@ from tfthesis.edges.relaxed import (
     relaxed_labels,
     segmentation_edges,
 )
-from tfthesis.errors import UserError
+from tfthesis.errors import UserError, closest
 from tfthesis.losses.edge_detection import SIDES
 from tfthesis.method import Spec
 
@@ -115,6 +115,7 @@ class EdgeData:
         window: of training images.
         supervision: their labels.
         coarse: a segmentation dataset, whose training images become the split `coarse`.
+        test: another dataset, whose test split is measured instead of this one's.
         any_size: whether the network takes images of any size; otherwise those of `window` only.
     """
 
@@ -124,6 +125,7 @@ class EdgeData:
         window: Window,
         supervision: Supervision,
         coarse: SegmentedImages | None = None,
+        test: EdgeImages | None = None,
         any_size: bool = True,
     ):
         self.dataset, self.window, self.supervision = dataset, window, supervision
@@ -136,6 +138,10 @@ class EdgeData:
             self.splits[COARSE] = _coarse_split(coarse)
             counts[COARSE] = len(self.splits[COARSE])
             fingerprints.append(coarse.fingerprint())
+        if test is not None:
+            self.splits["test"] = test.split("test")
+            counts["test"] = len(self.splits["test"])
+            fingerprints.append(test.fingerprint())
         side = (None, None) if any_size else (window.height, window.width)
         self.spec = Spec(
             inputs={"image": (*side, 3)},
@@ -145,8 +151,9 @@ class EdgeData:
     def split(self, name: str) -> EdgeSplit:
         """Return the usable images of a split; raises `UserError` for an unknown one, or one without any."""
         if name not in self._opened:
-            found = self.splits[name] if name == COARSE and COARSE in self.splits else self.dataset.split(name)
-            self._opened[name] = self._usable(name, found)
+            if name not in self.splits:
+                raise closest(name, list(self.splits), f"split of {self.dataset.name}")
+            self._opened[name] = self._usable(name, self.splits[name])
         return self._opened[name]
 
     def size(self, split: str) -> int:

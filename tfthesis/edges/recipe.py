@@ -96,6 +96,16 @@ class EdgeRecipe(Recipe):
     upsampling_rate: float = setting(0.01, "multiplier of the learning rate of the upsampling", source="released RDS")
     patience: int = setting(0, "stop a stretch after so many epochs without a better score; 0 never", unit="epochs")
 
+    test_dataset: str = setting(
+        "", "edge dataset whose test split is measured instead of the one's that is trained on", source="section 3.4.3"
+    )
+    test_folder: str = setting("", "where it lies")
+    test_size: str = setting(
+        "own",
+        "images are looked at in their own size, or stretched to height and width, as local fusion needs it",
+        choices=("own", "training"),
+        source="our choice; section 2.4.5 does not say",
+    )
     test_scales: tuple[float, ...] = setting(
         (1.0,), "sizes at which an image is looked at; their edge maps are averaged", source="Table 3.3: one scale"
     )
@@ -117,6 +127,8 @@ class EdgeRecipe(Recipe):
             own.add("relaxed_maps")
         if not self.coarse_dataset:
             own |= {"coarse_folder", "coarse_reader", "coarse_epochs"}
+        if not self.test_dataset:
+            own.add("test_folder")
         if self.dataset != "scenes":
             own |= {"scene_images", "scene_size"}
         return frozenset(own)

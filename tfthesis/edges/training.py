@@ -33,6 +33,8 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
         options |= {"images": recipe.scene_images, "size": recipe.scene_size}
     if (recipe.relaxed == "maps") != bool(recipe.relaxed_maps):
         raise UserError("recipe fields 'relaxed' and 'relaxed_maps': relaxed=maps needs a folder, and only that does")
+    if recipe.fusion == "local" and recipe.test_size == "own":
+        raise UserError("recipe field 'test_size': local fusion has weights for every place, set it to 'training'")
     maps = Path(recipe.relaxed_maps) if recipe.relaxed_maps else None
     coarse = None
     if recipe.coarse_dataset:
@@ -40,7 +42,9 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
         coarse = open_segmented(recipe.coarse_dataset, folder, **reader_options(recipe.coarse_reader, "coarse_reader"))
     window = Window(recipe.height, recipe.width, recipe.placement == "crop", recipe.mirror)
     supervision = Supervision(recipe.agreeing, recipe.dilate, recipe.relaxed, maps)
-    return EdgeData(open_edges(name, directory, **options), window, supervision, coarse, recipe.fusion != "local")
+    test = open_edges(recipe.test_dataset, recipe.test_folder or None) if recipe.test_dataset else None
+    dataset = open_edges(name, directory, **options)
+    return EdgeData(dataset, window, supervision, coarse, test, any_size=recipe.test_size == "own")
 
 
 def edge_model(recipe: EdgeRecipe, spec: Spec, name: str) -> keras.Model:

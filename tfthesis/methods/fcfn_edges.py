@@ -73,6 +73,7 @@ _THESIS = EdgeRecipe(
     dataset="bsds500",
     weights="imagenet",
     fusion="local",
+    test_size="training",
     dilate=False,
     relaxed="none",
     positive=0.0,

@@ -99,7 +99,7 @@ METHOD = Method(
     summary="Edge detection with relaxed labels for the side outputs.",
     presets={
         "thesis": _THESIS,
-        "thesis_nyud": dataclasses.replace(_THESIS, dataset="nyud", max_dist=0.011),
+        "thesis_nyud": dataclasses.replace(_THESIS, test_dataset="nyud", max_dist=0.011),
         "bsds500": dataclasses.replace(
             _QUICK, dataset="bsds500", placement="crop", height=160, width=160, epochs=(40, 8), test_images=50
         ),
