@@ -22,7 +22,7 @@ SIGNATURE = "encode_image"
 
 
 class RunEncoder(Encoder):
-    """What the served function `encode_image` of a run gives for image files; of `cfn` the normalised fused feature.
+    """What the served function `encode_image` of a run gives for image files.
 
     Preprocessing is the method's own, so that a notebook, a server and a table see the same features.
     """

@@ -66,7 +66,12 @@ def assemble(
         name: build_neighbours(gallery, kind, queries=askers[name], name=name) for name, gallery in galleries.items()
     }
     figures = {name: _check_recall(name, index[name], gallery, min_recall) for name, gallery in galleries.items()}
-    encoded = sorted(name.removeprefix(_ENCODE) for name in kept if name.startswith(_ENCODE))
+    # Of those that encode, the ones that take the items themselves, not features of them.
+    encoded = sorted(
+        name.removeprefix(_ENCODE)
+        for name in kept
+        if name.startswith(_ENCODE) and all(spec.dtype == tf.string for spec in served[name].inputs.values())
+    )
     for modality, neighbours in index.items():
         for asker in [name for name in encoded if name != modality][:1] or encoded:
             served[f"{_SEARCH}by_{asker}"] = _search(served[f"{_ENCODE}{asker}"], neighbours, modality)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -146,6 +148,10 @@ def test_map_folders(tmp_path):
     write_image(tmp_path / "val" / "images" / "two.jpg")
     with pytest.raises(UserError, match=r"two.jpg has no map: no file .*two.png"):
         open_segmented("map_folders", tmp_path)
+    write_map(tmp_path / "val" / "maps" / "two.png", labels_of(0, 3))
+    write_image(tmp_path / "val" / "images" / "two.png")
+    with pytest.raises(UserError, match=r"would share a map: \['two'\]"):
+        open_segmented("map_folders", tmp_path)
     (tmp_path / "classes.json").write_text('{"a": 1}')
     with pytest.raises(UserError, match="expected a list of two class names or more"):
         open_segmented("map_folders", tmp_path)
@@ -179,6 +185,19 @@ def test_maps_that_are_pictures(tmp_path):
         MapFile(tmp_path / "cut.png").read()
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_grey_maps_of_few_bits(tmp_path, bits):
+    labels = np.arange(2**bits if bits < 8 else 16, dtype=np.uint8).reshape(2, -1)
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))  # noqa: E731
+    width = labels.shape[1]
+    lines = [np.packbits(np.unpackbits(line[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes() for line in labels]
+    body = zlib.compress(b"".join(b"\0" + line for line in lines))
+    head = struct.pack(">IIBBBBB", width, 2, bits, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    (tmp_path / "map.png").write_bytes(data)
+    np.testing.assert_array_equal(MapFile(tmp_path / "map.png").read(), labels)
+
+
 def dataset(maps, ids=("a", "b"), classes=("x", "y")):
     images = np.zeros((*np.shape(maps), 3), np.uint8)
     return SegmentedImages(
@@ -197,6 +216,8 @@ def test_contradictions():
         dataset(good, ids=("a",))
     with pytest.raises(UserError, match="class names that differ"):
         dataset(good, classes=("x", "x"))
+    with pytest.raises(UserError, match="at most 255 classes, got 256"):
+        SegmentedImages("mine", {}, tuple(map(str, range(256))), colour_wheel(256))
     with pytest.raises(UserError, match=r"unknown split of mine 'tests'"):
         dataset(good).split("tests")
     assert dataset(good).fingerprint() != dataset([[[0, 1]], [[1, 1]]]).fingerprint()

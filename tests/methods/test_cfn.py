@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfthesis import losses
+from tfthesis.data.options import reader_options
+from tfthesis.data.readers import cifar
 from tfthesis.discovery import load_method
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
@@ -126,6 +130,23 @@ def test_schedules():
         stages = CFN.stages(CFN.recipe(preset))
         assert [(stage.epochs, pytest.approx(stage.learning_rate)) for stage in stages] == expected
         assert all(stage.batch_size == 100 for stage in stages)
+
+
+def test_thesis_presets_train_on_nearly_all_images():
+    """A twentieth of CIFAR's 50,000 selects weights, of ten classes as of a hundred."""
+    for preset, classes in (("thesis", 10), ("thesis_cifar100", 100)):
+        options = reader_options(CFN.recipe(preset).reader)
+        parameters = inspect.signature(cifar.open_labelled).parameters
+        held = options.get("val_per_class", parameters["val_per_class"].default)
+        assert held * classes == 2_500
+
+
+def test_imagenet_schedule():
+    images = 1_281_167 - 10 * 1000
+    stages = CFN.stages(CFN.recipe("thesis_imagenet"))
+    steps = [stage.epochs * images // 64 for stage in stages]
+    np.testing.assert_allclose(steps, [100_000, 50_000, 50_000], rtol=0.21)
+    assert [stage.learning_rate for stage in stages] == pytest.approx([0.01, 0.001, 0.0001])
 
 
 def test_deep_supervision_has_its_losses():

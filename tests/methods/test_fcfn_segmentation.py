@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
-from tfthesis.data.segmented_images import colour_wheel
+from tfthesis.data.segmented_images import MapFile, SegmentedImages, SegmentedSplit, colour_wheel
 from tfthesis.discovery import load_method
 from tfthesis.errors import UserError
 from tfthesis.layers import LocallyConnectedFusion
 from tfthesis.method import Spec
+from tfthesis.segmentation.data import SegmentationData
 from tfthesis.segmentation.evaluation import predictions
 from tfthesis.segmentation.fields import Field
 
@@ -43,6 +45,9 @@ def test_thesis_network_at_500_pixels():
     assert model.get_layer("fc6").kernel.shape == (7, 7, 512, 4096)
     weights = {name: model.get_layer(name).kernel for name in ("fusion1", "fusion2")}
     assert np.prod(weights["fusion1"].shape) == 48_552 and np.prod(weights["fusion2"].shape) == 205_800
+    # Where the enlarged maps begin in pool4's and pool3's maps and in the image: FCN's offsets with a border of 100.
+    crops = {name: model.get_layer(name).cropping for name in ("crop1", "crop2", "crop3")}
+    assert crops == {"crop1": ((5, 5), (5, 5)), "crop2": ((9, 9), (9, 9)), "crop3": ((31, 37), (31, 37))}
     fused = [model.get_layer(name).count_params() for name in ("fusion1", "fusion2")]
     assert fused == [72_828, 308_700]
     trunk = 14_714_688
@@ -79,17 +84,18 @@ def test_two_stage_fusion_against_numpy():
     for layer in model.layers:
         if layer.name.endswith("score") or isinstance(layer, LocallyConnectedFusion):
             layer.set_weights([generator.normal(size=weight.shape) for weight in layer.get_weights()])
-    names = ["fusion1", "fusion2", "pool3_score", "upsampling2"]
+    names = ["fusion1", "fusion2", "pool4_score", "pool3_score", "upsampling1", "upsampling2"]
     taps = keras.Model(model.input, {name: model.get_layer(name).output for name in names})
     maps = {
         name: np.asarray(value)
         for name, value in taps({"image": generator.uniform(0, 255, (2, 50, 50, 3)).astype(np.float32)}).items()
     }
-    kernel, bias = (np.asarray(weight) for weight in model.get_layer("fusion2").weights)
-    height, width = maps["pool3_score"].shape[1:3]
-    deeper = maps["upsampling2"][:, :height, :width]
-    expected = kernel[..., 0] * maps["pool3_score"] + kernel[..., 1] * deeper + bias
-    np.testing.assert_allclose(maps["fusion2"], expected, rtol=1e-4, atol=1e-3)
+    for number, name in ((1, "pool4_score"), (2, "pool3_score")):
+        kernel, bias = (np.asarray(weight) for weight in model.get_layer(f"fusion{number}").weights)
+        height, width = maps[name].shape[1:3]
+        deeper = maps[f"upsampling{number}"][:, :height, :width]
+        expected = kernel[..., 0] * maps[name] + kernel[..., 1] * deeper + bias
+        np.testing.assert_allclose(maps[f"fusion{number}"], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_started_at_one_it_is_fcn_8s():
@@ -124,7 +130,8 @@ def test_learning_rates():
 
 
 def test_thesis_schedule():
-    (stage,) = FCFN.stages(FCFN.recipe("thesis"))
+    start, stage = FCFN.stages(FCFN.recipe("thesis"))
+    assert start.name == "vgg16"
     assert stage.batch_size == 1 and stage.learning_rate == 0.0001
     # 100,000 steps of one image: SBD's and VOC's training images are somewhat fewer than 9,000.
     assert 8_000 < 100_000 / stage.epochs < 9_000
@@ -181,6 +188,26 @@ def test_evaluation_counts_every_pixel_once(opened):
     assert found.scalars["mean_iou"] == pytest.approx(100 * np.mean(overlaps)) == found.selection
     assert found.scalars["object_iou"] == pytest.approx(100 * np.mean(overlaps[1:]))
     assert sum(row["pixels"] for row in found.tables["per_class"]) == split.maps.size
+
+
+def test_images_larger_than_the_field_are_measured_at_their_own_size(opened, tmp_path):
+    recipe, _, model = opened
+    generator = np.random.default_rng(2)
+    image = generator.integers(0, 256, (64, 80, 3)).astype(np.uint8)
+    labels = (np.indices((64, 80)).sum(axis=0) % 2).astype(np.uint8)
+    PIL.Image.fromarray(labels).save(tmp_path / "map.png")
+    split = SegmentedSplit(["a"], [tf.io.encode_png(image).numpy()], [MapFile(tmp_path / "map.png")])
+    classes = tuple(f"class {n}" for n in range(17))
+    dataset = SegmentedImages("mine", {"test": split}, classes, colour_wheel(17))
+    data = SegmentationData(dataset, Field(32, 32))
+    found = FCFN.evaluate(model, data, recipe, "test")
+    assert [row["pixels"] for row in found.tables["per_class"] if row["pixels"]] == [2560, 2560]
+    served = FCFN.signatures(model, recipe, data.spec, {}, {}).signatures["segment"].function
+    guess = decoded(served(image=tf.constant(split.images))["map_bytes"][0].numpy())[..., 0]
+    assert found.scalars["pixel_accuracy"] == pytest.approx(100 * (guess == labels).mean())
+    PIL.Image.fromarray(np.full((64, 80), 255, np.uint8)).save(tmp_path / "map.png")
+    with pytest.raises(UserError, match="mine: no pixel of split 'test' has a class"):
+        FCFN.evaluate(model, SegmentationData(dataset, Field(32, 32)), recipe, "test")
 
 
 def test_a_few_images_at_a_time_are_all_images(opened, monkeypatch):

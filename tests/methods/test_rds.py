@@ -176,7 +176,7 @@ def test_no_relaxed_labels_are_baseline_2_to_the_bit():
 
 def test_supervision_of_tables_3_1_and_3_2():
     def parts(variant):
-        return [tuple(stage.loss_weights) for stage in RDS.stages(RDS.recipe("thesis", variant))]
+        return [tuple(stage.loss_weights) for stage in RDS.stages(RDS.recipe("thesis", variant, weights=""))]
 
     sides = tuple(f"side_{number}" for number in range(1, 6))
     assert parts(None) == [("fuse", *sides)] == parts("baseline2")
@@ -184,7 +184,8 @@ def test_supervision_of_tables_3_1_and_3_2():
     assert parts("early") == [("fuse", *sides[:3])] and parts("late") == [("fuse", *sides[3:])]
     assert parts("cea") == [("fuse",), ("fuse", *sides)] and parts("cea_only") == [("fuse",)]
     assert RDS.recipe("thesis", "baseline2").relaxed == "none" and RDS.recipe("thesis").relaxed == "canny"
-    (stage,) = RDS.stages(RDS.recipe("thesis"))
+    start, stage = RDS.stages(RDS.recipe("thesis"))
+    assert start.name == "vgg16"
     assert (stage.epochs, stage.batch_size, stage.learning_rate) == (25, 8, 1e-9)
 
 
@@ -357,7 +358,7 @@ def test_pictures_of_every_supervision(variant, tmp_path):
     data = RDS.data(recipe, "scenes", None)
     drawn_pictures = RDS.pictures(RDS.build(recipe, data.spec), data, recipe, tmp_path)
     names = {picture.path.name for picture in drawn_pictures}
-    assert names == {"edges.png", "sides.png", "labels.png", "precision_recall.png"}
+    assert names == {"edges.png", "sides.png", "labels.png"}
     described = json.loads(json.dumps(data.describe()))
     assert described["window"]["height"] == 48 and described["skipped"]["count"] == 0
 

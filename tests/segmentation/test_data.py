@@ -89,6 +89,25 @@ def test_batches_of_files(tmp_path):
     assert empty.shape == (0, 8, 8, 3) and none["labels"].shape == (0, 8, 8)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_maps_belong_to_the_upright_image(tmp_path, orientation):
+    """A photo that its camera turned: people draw their maps on what they see."""
+    seen = np.zeros((16, 24, 3), np.uint8)
+    seen[:8, :8] = 255
+    turns = {1: 0, 3: 2, 6: 1}[orientation]
+    exif = PIL.Image.Exif()
+    exif[274] = orientation
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.rot90(seen, turns)).save(file, "jpeg", quality=98, exif=exif)
+    (tmp_path / "map.png").write_bytes(png((seen[..., 0] > 0).astype(np.uint8)))
+    split = SegmentedSplit(["a"], [file.getvalue()], [MapFile(tmp_path / "map.png")])
+    data = SegmentationData(SegmentedImages("mine", {"train": split}, ("x", "y"), colour_wheel(2)), Field(32, 32))
+    images, targets = only(data, [0])
+    np.testing.assert_array_equal(targets["size"], [[16, 24]])
+    bright = images[0, :16, :24].mean(axis=-1) > 128
+    assert (bright == (targets["labels"][0, :16, :24] == 1)).mean() > 0.95
+
+
 def test_mirrored_by_a_lot_of_seed_epoch_and_row(tmp_path):
     sizes = [(5, 6)] * 12
     data = SegmentationData(files(tmp_path, sizes), Field(8, 8), mirror=True)

@@ -79,6 +79,13 @@ def write_export(folder):
             {"image": np.array([picture((9, 9, 9))], object)},
             "colours",
         ),
+        # Of features, as exports of image-text methods have it beside the others; nothing in an index asks so.
+        "encode_image_features": Signature(
+            lambda image: {"embedding": image * encoders.scale},
+            {"image": tf.TensorSpec([None, 3], tf.float32)},
+            {"image": np.ones((1, 3), np.float32)},
+            "means of colours",
+        ),
     }
     metadata = {"model": {"fingerprint": "f" * 64}, "index": {}}
     return write_saved_model(Served(signatures, [encoders, old]), folder / "model", metadata=metadata)

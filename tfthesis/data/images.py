@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from tfthesis.data.byte_search import byte_at, first, first_bytes
 from tfthesis.data.image_header import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, PNG_SIGNATURE, check_header
-from tfthesis.data.orientation import upright
+from tfthesis.data.orientation import exif_orientation, upright
 from tfthesis.errors import UserError, closest
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "read_image",
     "resize",
     "robust_map",
+    "upright_size",
 ]
 
 # Part of every image encoder's fingerprint: raise it when the same bytes give other pixels.
@@ -145,6 +146,17 @@ def _sound_head(source: ImageSource) -> bool:
         return False
     check_header(head)
     return True
+
+
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) of the image that `decode` makes of a file, from its header and its EXIF orientation.
+
+    Raises:
+        UserError: the header is refused; see `check_header`.
+    """
+    width, height = check_header(data)
+    turned = data.startswith(b"\xff\xd8\xff") and int(exif_orientation(tf.constant(data))) >= 5
+    return (width, height) if turned else (height, width)
 
 
 def decode(data: tf.Tensor) -> tf.Tensor:

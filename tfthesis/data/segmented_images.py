@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import PIL.Image
 
+from tfthesis.data.image_header import PNG_SIGNATURE
 from tfthesis.data.image_text import image_identity, open_by_name, readers_of
 from tfthesis.data.images import ImageSource
 from tfthesis.errors import UserError, closest
@@ -49,16 +50,25 @@ class MapFile:
         return image_identity(self.path)
 
     def read(self) -> np.ndarray:
-        """Return the labels."""
+        """Return the labels uint8 `[H, W]`.
+
+        Raises:
+            UserError: the file is no picture, or its values are no labels.
+        """
         try:
             with PIL.Image.open(self.path) as image:
                 mode, labels = image.mode, np.array(image)
+            with self.path.open("rb") as file:
+                head = file.read(26)
         except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
             raise UserError(f"{self.path}: {error}") from error
         if mode not in ("P", "L"):
             raise UserError(
                 f"{self.path}: expected grey or palette values that are labels, got an image of mode {mode}"
             )
+        if head.startswith(PNG_SIGNATURE) and mode == "L" and head[24] < 8:
+            # Grey values of fewer bits come spread over 0..255.
+            labels = labels // (255 // (2 ** head[24] - 1))
         return np.where(labels == self.ignored, IGNORED, labels).astype(np.uint8)
 
 
@@ -119,6 +129,8 @@ class SegmentedImages:
                 f"{self.name}: expected class names that differ and a colour for each, got {len(self.colours)} colours "
                 f"of {list(self.classes)}"
             )
+        if len(self.classes) > IGNORED:
+            raise UserError(f"{self.name}: expected at most {IGNORED} classes, got {len(self.classes)}")
         seen: set[str] = set()
         for name, split in self.splits.items():
             lengths = {"ids": len(split.ids), "images": len(split.images), "maps": len(split.maps)}

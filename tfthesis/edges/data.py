@@ -13,7 +13,7 @@ import PIL.Image
 import tensorflow as tf
 
 from tfthesis.data.edge_images import PICTURE_ERRORS, EdgeImages, EdgeSplit, checked
-from tfthesis.data.images import check_header, decode, read_image
+from tfthesis.data.images import decode, read_image, upright_size
 from tfthesis.data.segmented_images import SegmentedImages
 from tfthesis.edges.relaxed import (
     AGREEING,
@@ -225,7 +225,7 @@ class EdgeData:
 
         def look(row: int) -> str:
             try:
-                width, height = check_header(read_image(split.images[row]))
+                height, width = upright_size(read_image(split.images[row]))
                 edges = split.edges[row]
                 edges = edges if isinstance(edges, np.ndarray) else edges.read()
             except UserError as error:

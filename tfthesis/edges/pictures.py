@@ -1,4 +1,4 @@
-"""Pictures of edge detection: maps beside what people drew, side outputs, labels, and the precision-recall curve."""
+"""Pictures of edge detection: maps beside what people drew, side outputs, and labels."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from tfthesis.edges.evaluation import edge_maps
 from tfthesis.edges.recipe import EdgeRecipe
 from tfthesis.layers import LocallyConnectedFusion
 from tfthesis.losses.edge_detection import SIDES
-from tfthesis.method import Evaluation, Picture
+from tfthesis.method import Picture
 
 _SHOWN = 4
 
 
-def edge_pictures(
-    model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str, evaluation: Evaluation, folder: Path
-) -> list[Picture]:
-    """Draw what a network did on `split`, of which `evaluation` was measured."""
+def edge_pictures(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str, folder: Path) -> list[Picture]:
+    """Draw what a network did on `split`; the curve of precision and recall stands in every report."""
     drawn = [
         map_picture(model, data, recipe, split, folder),
         side_picture(model, data, split, folder),
         label_picture(data, folder),
-        curve_picture(evaluation, folder),
     ]
     fusions = [layer for layer in model.layers if isinstance(layer, LocallyConnectedFusion)]
     return [*drawn, *(place_picture(layer, folder) for layer in fusions)]
@@ -73,19 +70,6 @@ def label_picture(data: EdgeData, folder: Path) -> Picture:
         lines[f"side {number + 1}"] = [_coloured(labels) for labels in np.asarray(targets["relaxed"])[..., number]]
     text = "Training images and the labels of the fused and of each side output; relaxed ones are blue."
     return save(_grid(lines, turned=True), folder / "labels.png", text)
-
-
-def curve_picture(evaluation: Evaluation, folder: Path) -> Picture:
-    """Draw precision over recall (Fig 3.8)."""
-    recall, precision = evaluation.curves["precision"]
-    figure = Figure(figsize=(4.2, 3.8), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(recall, precision, marker=".", markersize=3)
-    at = (evaluation.scalars["ods_recall"] / 100, evaluation.scalars["ods_precision"] / 100)
-    axes.plot(*at, "o", color="firebrick", label=f"ODS {evaluation.scalars['ods']:.1f}")
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(loc="lower left")
-    return save(figure, folder / "precision_recall.png", "Precision over recall at all thresholds, and the best F.")
 
 
 def place_picture(layer: LocallyConnectedFusion, folder: Path) -> Picture:

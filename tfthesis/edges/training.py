@@ -17,9 +17,9 @@ from tfthesis.edges.networks import Options, build_network
 from tfthesis.edges.recipe import EdgeRecipe
 from tfthesis.errors import UserError
 from tfthesis.losses.edge_detection import SIDES
-from tfthesis.method import Spec, Stage
+from tfthesis.method import Preparation, Spec, Stage
 from tfthesis.schedule import stretches
-from tfthesis.trunks.vgg import load_vgg16
+from tfthesis.trunks.vgg import check_starting_weights, starting_weights
 
 
 def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData:
@@ -48,23 +48,17 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
 
 
 def edge_model(recipe: EdgeRecipe, spec: Spec, name: str) -> keras.Model:
-    """Return the network; see `tfthesis.edges.networks.build_network` for its inputs and outputs.
-
-    Raises:
-        UserError: weights are asked for that do not fit the trunk, or cannot be read.
-    """
+    """Return the network; see `tfthesis.edges.networks.build_network` for its inputs and outputs."""
+    check_starting_weights(recipe.trunk, recipe.weights)
     names = [field.name for field in dataclasses.fields(Options)]
     inputs, outputs = build_network(Options(**{field: getattr(recipe, field) for field in names}), spec)
-    model = models.FusionModel(inputs, outputs, name=name)
-    if recipe.weights:
-        if recipe.trunk != "vgg16":
-            raise UserError(f"recipe field 'weights': they are VGG-16's and do not fit trunk={recipe.trunk}")
-        load_vgg16(model, recipe.weights)
-    return model
+    return models.FusionModel(inputs, outputs, name=name)
 
 
-def edge_stages(recipe: EdgeRecipe) -> Sequence[Stage]:
-    """Return a stage on coarse edges (Eq 3.6), where there are such, and the stretches on the annotators' (Eq 3.3).
+def edge_stages(recipe: EdgeRecipe) -> Sequence[Stage | Preparation]:
+    """Return what a run does: load VGG-16's weights, train on coarse edges (Eq 3.6), and on the annotators' (Eq 3.3).
+
+    The first two only where the recipe asks for them.
 
     Raises:
         UserError: a side output that is none, or nothing to train.
@@ -89,7 +83,7 @@ def edge_stages(recipe: EdgeRecipe) -> Sequence[Stage]:
         stages = [first, *stages]
     if not stages:
         raise UserError("recipe field 'epochs': 0 trains on coarse edges alone, which need coarse_dataset")
-    return stages
+    return [starting_weights(recipe.weights), *stages] if recipe.weights else stages
 
 
 def compile_edges(model: keras.Model, recipe: EdgeRecipe, stage: Stage) -> None:

@@ -215,7 +215,8 @@ _IMAGENET = dataclasses.replace(
     crop=True,
     mirror=True,
     batch_size=64,
-    # 100,000, 50,000 and 50,000 steps of 64 of 1,281,167 images.
+    # The nearest whole epochs to 100,000, 50,000 and 50,000 steps of 64 of some 1,270,000 images: 99,310, 59,586 and
+    # 39,724 steps.
     epochs=(5, 3, 2),
     reader=("val_per_class=10",),
     learning_rate=0.01,
@@ -232,7 +233,9 @@ METHOD = Method(
     presets={
         "thesis": _THESIS,
         "thesis_released": dataclasses.replace(_THESIS, epochs=(80, 80, 80)),
-        "thesis_cifar100": dataclasses.replace(_THESIS, dataset="cifar100", architecture="b_wide"),
+        "thesis_cifar100": dataclasses.replace(
+            _THESIS, dataset="cifar100", architecture="b_wide", reader=("val_per_class=25",)
+        ),
         "thesis_augmented": dataclasses.replace(_THESIS, crop=True, pad=4, mirror=True),
         "thesis_imagenet": _IMAGENET,
         "cifar10": dataclasses.replace(

@@ -16,7 +16,7 @@ from tfthesis import losses, models, optimizers
 from tfthesis.data.options import reader_options
 from tfthesis.errors import UserError
 from tfthesis.lazy import LazyModule
-from tfthesis.method import Evaluation, Gallery, Method, Picture, Served, Spec, Stage
+from tfthesis.method import Evaluation, Gallery, Method, Picture, Preparation, Served, Spec, Stage
 from tfthesis.recipe import Recipe, setting
 from tfthesis.schedule import stretches
 
@@ -138,25 +138,18 @@ def data(recipe: FCFNRecipe, name: str, directory: Path | None) -> SegmentationD
 
 
 def build(recipe: FCFNRecipe, spec: Spec) -> keras.Model:
-    """Return the network; see `tfthesis.segmentation.networks.build_network` for its inputs and outputs.
-
-    Raises:
-        UserError: weights are asked for that do not fit the trunk, or cannot be read.
-    """
+    """Return the network; see `tfthesis.segmentation.networks.build_network` for its inputs and outputs."""
+    vgg.check_starting_weights(recipe.trunk, recipe.weights)
     names = [field.name for field in dataclasses.fields(networks.Options)]
     options = networks.Options(**{name: getattr(recipe, name) for name in names})
     inputs, outputs = networks.build_network(options, spec)
-    model = models.FusionModel(inputs, outputs, name="fcfn_segmentation")
-    if recipe.weights:
-        if recipe.trunk != "vgg16":
-            raise UserError(f"recipe field 'weights': they are VGG-16's and do not fit trunk={recipe.trunk}")
-        vgg.load_vgg16(model, recipe.weights)
-    return model
+    return models.FusionModel(inputs, outputs, name="fcfn_segmentation")
 
 
-def stages(recipe: FCFNRecipe) -> tuple[Stage, ...]:
-    """Return the stretches of training."""
-    return stretches(recipe, "segmentation", {"pixels": 1.0}, select="mean_iou")
+def stages(recipe: FCFNRecipe) -> tuple[Stage | Preparation, ...]:
+    """Return the loading of VGG-16's weights, where they are asked for, and the stretches of training."""
+    first = (vgg.starting_weights(recipe.weights),) if recipe.weights else ()
+    return (*first, *stretches(recipe, "segmentation", {"pixels": 1.0}, select="mean_iou"))
 
 
 def compile(model: keras.Model, recipe: FCFNRecipe, stage: Stage) -> None:
@@ -197,7 +190,7 @@ def signatures(
 
 def pictures(model: keras.Model, data: SegmentationData, recipe: FCFNRecipe, folder: Path) -> list[Picture]:
     """Draw overlays, the confusion matrix and the fusion's weights, of the test split."""
-    return drawing.segmentation_pictures(model, data, "test", evaluate(model, data, recipe, "test"), folder)
+    return drawing.segmentation_pictures(model, data, "test", folder)
 
 
 _THESIS = FCFNRecipe(dataset="voc_segmentation", weights="imagenet")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfthesis.edges.recipe import EdgeRecipe
 from tfthesis.lazy import LazyModule
-from tfthesis.method import Evaluation, Gallery, Method, Picture, Served, Spec, Stage
+from tfthesis.method import Evaluation, Gallery, Method, Picture, Preparation, Served, Spec, Stage
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +37,7 @@ def build(recipe: EdgeRecipe, spec: Spec) -> keras.Model:
     return training.edge_model(recipe, spec, "rds")
 
 
-def stages(recipe: EdgeRecipe) -> Sequence[Stage]:
+def stages(recipe: EdgeRecipe) -> Sequence[Stage | Preparation]:
     """Return the stages; see `tfthesis.edges.training.edge_stages`."""
     return training.edge_stages(recipe)
 
@@ -65,8 +65,8 @@ def signatures(
 
 
 def pictures(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, folder: Path) -> list[Picture]:
-    """Draw edge maps, side outputs, labels and the curve, of the test split."""
-    return drawing.edge_pictures(model, data, recipe, "test", evaluate(model, data, recipe, "test"), folder)
+    """Draw edge maps, side outputs and labels, of the test split."""
+    return drawing.edge_pictures(model, data, recipe, "test", folder)
 
 
 _THESIS = EdgeRecipe(dataset="bsds500", weights="imagenet")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.data.images import check_header, decode, read_image, robust_map
+from tfthesis.data.images import decode, read_image, robust_map, upright_size
 from tfthesis.data.segmented_images import SegmentedImages, SegmentedSplit
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
@@ -64,6 +64,11 @@ class SegmentationData:
         """Return the names of `rows`."""
         ids = self.split(split).ids
         return [ids[row] for row in np.asarray(rows).tolist()]
+
+    def map(self, split: str, row: int) -> np.ndarray:
+        """Return the labels uint8 `[h, w]` of an image at its own size."""
+        labels = self.split(split).maps[row]
+        return labels if isinstance(labels, np.ndarray) else labels.read()
 
     def batches(self, split: str, rows: Sequence[np.ndarray], key: tuple[int, int] | None) -> tf.data.Dataset:
         """Return one element for each array of rows, in order, empty arrays too.
@@ -146,7 +151,7 @@ class SegmentationData:
     def _usable(self, name: str, split: SegmentedSplit) -> tuple[SegmentedSplit, np.ndarray]:
         def look(row: int) -> tuple[int, int] | str:
             try:
-                width, height = check_header(read_image(split.images[row]))
+                height, width = upright_size(read_image(split.images[row]))
                 labels = split.maps[row].read()
             except UserError as error:
                 return f"{name}: image {split.ids[row]}: {error}"

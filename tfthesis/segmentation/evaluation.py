@@ -8,6 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from tfthesis.errors import UserError
 from tfthesis.method import Evaluation
 from tfthesis.metrics.segmentation import intersection_over_union, pixel_confusion, segmentation_scores
 from tfthesis.segmentation.data import SegmentationData
@@ -44,26 +45,32 @@ def predictions(
 
 
 def evaluate_segmentation(model: keras.Model, data: SegmentationData, split: str) -> Evaluation:
-    """Measure `model` on `split`, in percent, over the pixels that have a class.
+    """Measure `model` on `split`, in percent, over the pixels that have a class, at each image's own size.
 
     Returns:
         Scalars of `segmentation_scores`, and `object_iou`, the mean IoU without the background where the dataset has
         one (Table 2.7's FCN-8s row is such a mean), and `iou_NAME` of each class that occurs. `mean_iou` selects.
         Tables `per_class` and `confusion`; samples `wrong_pixels`, the share of each image's pixels, and `row`, which
         image it is.
+
+    Raises:
+        UserError: no pixel of the split has a class.
     """
     classes = data.spec.classes
     total = np.zeros((len(classes), len(classes)), np.int64)
     wrong, rows = [], []
     for found in predictions(model, data, split):
-        for labels, predicted, row in zip(found.labels, found.predicted, found.rows, strict=True):
-            matrix = pixel_confusion(labels, predicted, len(classes))
+        for predicted, row in zip(found.predicted, found.rows.tolist(), strict=True):
+            labels = data.map(split, row)
+            matrix = pixel_confusion(labels, data.field.take_back(predicted, labels.shape).numpy(), len(classes))
             total += matrix
             wrong.append(1 - np.diag(matrix).sum() / max(matrix.sum(), 1))
             rows.append(row)
+    if not total.any():
+        raise UserError(f"{data.dataset.name}: no pixel of split {split!r} has a class")
     overlap = intersection_over_union(total)
     scalars = segmentation_scores(total)
-    if data.spec.extra["background"]:
+    if data.spec.extra["background"] and np.isfinite(overlap[1:]).any():
         scalars["object_iou"] = float(100 * np.nanmean(overlap[1:]))
     # Only of classes that occur: which ones have a figure does not depend on the predictions.
     scalars |= {f"iou_{name}": float(100 * overlap[n]) for n, name in enumerate(classes) if total[n].any()}

@@ -42,6 +42,7 @@ class Field:
 
     def take_back(self, labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Return labels `[height, width]` of the field as those `[h, w]` of an image of `size` `[2]`."""
+        size = tf.convert_to_tensor(size, tf.int32)
         inner = self.inner(size)
         return tf.image.resize(labels[: inner[0], : inner[1], None], size, method="nearest")[..., 0]
 

@@ -11,19 +11,20 @@ from matplotlib.patches import Patch
 
 from tfthesis.drawing import confusion_picture, save
 from tfthesis.layers import LocallyConnectedFusion
-from tfthesis.method import Evaluation, Picture, Spec
+from tfthesis.method import Picture, Spec
+from tfthesis.metrics.segmentation import pixel_confusion
 from tfthesis.segmentation.data import SegmentationData
 from tfthesis.segmentation.evaluation import predictions
 
-_SHOWN = 6
+_SHOWN, _COUNTED = 6, 100
 
 
-def segmentation_pictures(
-    model: keras.Model, data: SegmentationData, split: str, evaluation: Evaluation, folder: Path
-) -> list[Picture]:
-    """Draw what a network did on `split`, of which `evaluation` was measured."""
+def segmentation_pictures(model: keras.Model, data: SegmentationData, split: str, folder: Path) -> list[Picture]:
+    """Draw what a network did on `split`; the confusion matrix of its first images."""
     classes = data.spec.classes
-    matrix = np.array([[row[name] for name in classes] for row in evaluation.tables["confusion"]])
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    for found in predictions(model, data, split, np.arange(min(_COUNTED, data.size(split)))):
+        matrix += pixel_confusion(found.labels, found.predicted, len(classes))
     drawn = [overlay_picture(model, data, split, folder), confusion_picture(matrix, classes, folder)]
     fusions = [layer for layer in model.layers if isinstance(layer, LocallyConnectedFusion)]
     return [*drawn, *(place_picture(layer, folder) for layer in fusions)]

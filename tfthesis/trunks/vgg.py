@@ -7,6 +7,7 @@ the same five stages with fewer and smaller convolutions, for machines and datas
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import keras
 import numpy as np
 
 from tfthesis.errors import UserError
+from tfthesis.method import Data, Preparation
+from tfthesis.recipe import Recipe
 
 #: Means of ImageNet's red, green and blue that VGG-16 was trained with.
 MEAN = (123.68, 116.779, 103.939)
@@ -74,11 +77,35 @@ def trunk_maps(
     return maps
 
 
+def check_starting_weights(trunk: str, weights: str) -> None:
+    """Raise `UserError` if `weights` are asked for and `trunk` is not the one that they are of."""
+    if weights and trunk != "vgg16":
+        raise UserError(f"recipe field 'weights': they are VGG-16's and do not fit trunk={trunk}")
+
+
 def convolution(channels: int, kernel: int, name: str, *, padding: str = "same", dtype: str) -> keras.layers.Conv2D:
     """Return a convolution with a rectifier, as VGG-16's are."""
     return keras.layers.Conv2D(
         channels, kernel, padding=padding, activation="relu", kernel_initializer="he_normal", name=name, dtype=dtype
     )
+
+
+def starting_weights(weights: str) -> Preparation:
+    """Return the preparation that calls `load_vgg16` once, before a run trains; a finished run needs no such file.
+
+    What it keeps is the SHA-256 of the weights, by which a run can be told from one of other weights.
+    """
+
+    def run(model: keras.Model, data: Data, recipe: Recipe) -> dict[str, np.ndarray]:
+        load_vgg16(model, weights)
+        digest = hashlib.sha256()
+        for layer in model.layers:
+            if layer.name.startswith(("conv", "fc")):
+                for value in layer.get_weights():
+                    digest.update(np.ascontiguousarray(value))
+        return {"vgg16_sha256": np.array(digest.hexdigest())}
+
+    return Preparation("vgg16", run)
 
 
 def load_vgg16(model: keras.Model, weights: str) -> None:

@@ -44,6 +44,9 @@ def open_labelled(name: str, directory: Path | None = None, *, val_per_class: in
     for image, mark in chosen.items():
         if mark not in ("0", "1"):
             raise UserError(f"{folder / 'train_test_split.txt'}: image {image}: expected 0 or 1, got {mark!r}")
+    outside = [path for path in paths.values() if ".." in Path(path).parts or Path(path).is_absolute()]
+    if outside:
+        raise UserError(f"{folder / 'images.txt'}: expected paths inside of images, got {outside[0]!r}")
     present = set(numbers.values())
     unknown = sorted(present - set(names))
     if unknown:

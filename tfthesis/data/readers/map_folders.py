@@ -28,7 +28,7 @@ def open_segmented(name: str, directory: Path | None = None, *, background: bool
         background: whether the first class is the absence of all others.
 
     Raises:
-        UserError: a folder or a map is missing, or classes.json is no list of names.
+        UserError: a folder or a map is missing, two images share a name, or classes.json is no list of names.
     """
     folder = required(directory, name, SEGMENTED[name])
     file = folder / "classes.json"
@@ -52,6 +52,10 @@ def _read(folder: Path, split: str) -> SegmentedSplit:
     images = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in _ENDINGS)
     if not images:
         raise UserError(f"{folder / 'images'}: no images; they end in {', '.join(_ENDINGS)}")
+    stems = [image.stem for image in images]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise UserError(f"{folder / 'images'}: images of one name would share a map: {twice[:3]}")
     maps = [folder / "maps" / f"{image.stem}.png" for image in images]
     for image, path in zip(images, maps, strict=True):
         if not path.is_file():

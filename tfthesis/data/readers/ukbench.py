@@ -26,6 +26,8 @@ def open_grouped(name: str, directory: Path | None = None, *, groups: int = 0) -
         UserError: a file's name is another, or a group has other than four images.
     """
     folder = required(directory, name, GROUPED[name])
+    if groups < 0:
+        raise UserError(f"dataset {name!r}: groups: expected 0 or more, got {groups}")
     folder = folder / "full" if (folder / "full").is_dir() else folder
     found: dict[int, list[Path]] = {}
     for file in image_files(folder):
