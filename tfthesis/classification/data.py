@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfthesis.data.image_splits import ImageRows
 from tfthesis.data.images import DamagedImageError, ImageSource, check_source, decode_batch, read_image
 from tfthesis.data.labelled_images import LabelledImages, LabelledSplit
 from tfthesis.errors import UserError
@@ -34,7 +35,7 @@ class Crops:
     mirror: bool = False
 
 
-class ImageClassData:
+class ImageClassData(ImageRows):
     """Images with their classes; implements `tfthesis.method.Data`. Its rows are images.
 
     Only training images are cropped and mirrored by lot; the lot of an image depends on seed, epoch and row alone.
@@ -47,7 +48,8 @@ class ImageClassData:
     """
 
     def __init__(self, dataset: LabelledImages, crops: Crops):
-        self.dataset, self.crops = dataset, crops
+        super().__init__(dataset)
+        self.crops = crops
         for name, split in dataset.splits.items():
             if isinstance(split.images, np.ndarray) and split.images.shape[1:3] != (crops.resize, crops.resize):
                 height, width = split.images.shape[1:3]
@@ -57,8 +59,6 @@ class ImageClassData:
                 )
         if crops.size > crops.resize + 2 * crops.pad:
             raise UserError(f"crops of {crops.size} pixels do not fit into {crops.resize} + 2 x {crops.pad}")
-        self._opened: dict[str, LabelledSplit] = {}
-        self._skipped: list[str] = []
         self.spec = Spec(
             inputs={"image": (crops.size, crops.size, 3)},
             classes=dataset.classes,
@@ -66,20 +66,13 @@ class ImageClassData:
             extra={"resize": crops.resize},
         )
 
-    def split(self, name: str) -> LabelledSplit:
-        """Return the usable images of a split; raises `UserError` for an unknown one, or one without any."""
-        if name not in self._opened:
-            self._opened[name] = self._usable(name, self.dataset.split(name))
-        return self._opened[name]
-
-    def size(self, split: str) -> int:
-        """Return the number of images of `split`."""
-        return len(self.split(split))
-
-    def item_ids(self, split: str, rows: np.ndarray) -> list[str]:
-        """Return the names of `rows`."""
-        ids = self.split(split).ids
-        return [ids[row] for row in np.asarray(rows).tolist()]
+    def problem(self, split: str, opened: LabelledSplit, row: int) -> str:
+        """Return why the beginning of an image's file is no image, or an empty string."""
+        try:
+            check_source(opened.images[row])
+        except UserError as error:
+            return str(error)
+        return ""
 
     def batches(self, split: str, rows: Sequence[np.ndarray], key: tuple[int, int] | None) -> tf.data.Dataset:
         """Return one element for each array of rows, in order, empty arrays too.
@@ -112,7 +105,7 @@ class ImageClassData:
             else:
                 images.set_shape([None])
                 pixels, good = decode_batch(images, side, side, mode="stretch")
-                self._list_bad(split, batch, good)
+                self.list_bad(split, batch, good)
                 pixels, batch, label, lots = (tf.boolean_mask(value, good) for value in (pixels, batch, label, lots))
             return {"image": self._cropped(pixels, lots)}, {"label": label, "row": batch}
 
@@ -120,31 +113,11 @@ class ImageClassData:
 
     def describe(self) -> dict[str, Any]:
         """Return counts, source and skipped images."""
-        skipped = [*self.dataset.skipped, *self._skipped]
-        return {
-            "name": self.dataset.name,
-            "fingerprint": self.spec.dataset["fingerprint"],
-            "source": self.dataset.source,
-            "counts": self.dataset.counts(),
-            "classes": len(self.dataset.classes),
-            "crops": dataclasses.asdict(self.crops),
-            "skipped": {"count": len(skipped), "items": skipped},
-        }
-
-    def _usable(self, name: str, split: LabelledSplit) -> LabelledSplit:
-        if isinstance(split.images, np.ndarray):
-            return split
-        good = []
-        for row, image in enumerate(split.images):
-            try:
-                check_source(image)
-            except UserError as error:
-                self._skipped.append(f"{name}: image {split.ids[row]}: {error}")
-            else:
-                good.append(row)
-        if not good:
-            raise UserError(f"{self.dataset.name}: split {name!r} has no usable image; see the skipped items")
-        return split.take(np.array(good))
+        return self.described(
+            fingerprint=self.spec.dataset["fingerprint"],
+            classes=len(self.dataset.classes),
+            crops=dataclasses.asdict(self.crops),
+        )
 
     def _lots(self, split: str, rows: np.ndarray, key: tuple[int, int] | None) -> np.ndarray:
         """Return upper edge, left edge and whether to mirror, int64 `[b, 3]`."""
@@ -174,16 +147,6 @@ class ImageClassData:
             return tf.cond(lot[2] > 0, lambda: tf.reverse(crop, [1]), lambda: crop)
 
         return tf.map_fn(one, (pixels, lots), fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32))
-
-    def _list_bad(self, split: str, rows: tf.Tensor, good: tf.Tensor) -> None:
-        def note(rows: np.ndarray, good: np.ndarray) -> np.ndarray:
-            for name in self.item_ids(split, rows[~good]):
-                line = f"{split}: image {name}: it does not decode, it is damaged or cut off"
-                if line not in self._skipped:
-                    self._skipped.append(line)
-            return good
-
-        tf.numpy_function(note, [rows, good], tf.bool)
 
 
 def _read(image: ImageSource) -> bytes:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import PIL.Image
 
+from tfthesis.data.image_splits import ImageSplits
 from tfthesis.data.image_text import image_identity, open_by_name, readers_of
-from tfthesis.errors import UserError, closest
+from tfthesis.errors import UserError
 
 if TYPE_CHECKING:
     from tfthesis.data.images import ImageSource
@@ -131,34 +132,16 @@ class EdgeSplit:
 
 
 @dataclasses.dataclass
-class EdgeImages:
-    """An edge dataset.
-
-    Attributes:
-        name: of the reader that made it.
-        splits: "train", "val", "test"; a dataset may lack some.
-        skipped: one line for each image that was left out, with the reason.
-        source: what the reader was asked for and did, as JSON values.
+class EdgeImages(ImageSplits):
+    """An edge dataset; its splits are `EdgeSplit`.
 
     Raises:
-        UserError: parts of a split differ in length, an id occurs twice, or edges in memory do not fit their image.
+        UserError: see `ImageSplits`; or edges in memory do not fit their image.
     """
 
-    name: str
-    splits: dict[str, EdgeSplit]
-    skipped: list[str] = dataclasses.field(default_factory=list)
-    source: dict[str, Any] = dataclasses.field(default_factory=dict)
-
     def __post_init__(self):
-        seen: set[str] = set()
-        for name, split in self.splits.items():
-            lengths = {"ids": len(split.ids), "images": len(split.images), "edges": len(split.edges)}
-            if len(set(lengths.values())) > 1:
-                raise UserError(f"{self.name}: split {name!r}: expected as many ids as images as edges, got {lengths}")
-            twice = seen.intersection(split.ids)
-            if twice or len(set(split.ids)) < len(split.ids):
-                raise UserError(f"{self.name}: image ids occur twice, in or before split {name!r}: {sorted(twice)[:3]}")
-            seen.update(split.ids)
+        super().__post_init__()
+        for split in self.splits.values():
             for identity, image, edges in zip(split.ids, split.images, split.edges, strict=True):
                 if isinstance(image, np.ndarray) and isinstance(edges, np.ndarray):
                     self._check_edges(identity, image, edges)
@@ -169,20 +152,6 @@ class EdgeImages:
                 f"{self.name}: the edges of {identity}: expected bool [A, {image.shape[0]}, {image.shape[1]}] with an "
                 f"edge, got {edges.dtype} {list(edges.shape)} with {np.count_nonzero(edges)} edge pixels"
             )
-
-    def split(self, name: str) -> EdgeSplit:
-        """Return a split.
-
-        Raises:
-            UserError: the dataset has no such split.
-        """
-        if name not in self.splits:
-            raise closest(name, list(self.splits), f"split of {self.name}")
-        return self.splits[name]
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of images of each split."""
-        return {name: len(split) for name, split in self.splits.items()}
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of names, pixels, edges and source; of files that of names, sizes and some bytes."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from tfthesis.data.image_splits import ImageSplits
 from tfthesis.data.image_text import image_identity, open_by_name, readers_of
 from tfthesis.data.images import ImageSource, LazyImages
-from tfthesis.errors import UserError, closest
+from tfthesis.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,59 +46,30 @@ class LabelledSplit:
 
 
 @dataclasses.dataclass
-class LabelledImages:
-    """A classification dataset.
+class LabelledImages(ImageSplits):
+    """A classification dataset; its splits are `LabelledSplit`.
 
     Attributes:
-        name: of the reader that made it.
-        splits: "train", "val", "test"; a dataset may lack some.
         classes: label names in their fixed order.
-        skipped: one line for each image that was left out, with the reason.
-        source: what the reader was asked for and did, as JSON values.
 
     Raises:
-        UserError: parts of a split differ in length, a label is no place in `classes`, or an id occurs twice.
+        UserError: see `ImageSplits`; or a label is no place in `classes`.
     """
 
-    name: str
-    splits: dict[str, LabelledSplit]
     classes: tuple[str, ...]
-    skipped: list[str] = dataclasses.field(default_factory=list)
-    source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        super().__post_init__()
         if len(set(self.classes)) < len(self.classes):
             twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
             raise UserError(f"{self.name}: classes share a name: {twice[:5]}; give each its own")
-        seen: set[str] = set()
         for name, split in self.splits.items():
-            lengths = {"ids": len(split.ids), "labels": len(split.labels), "images": len(split.images)}
-            if len(set(lengths.values())) > 1:
-                raise UserError(f"{self.name}: split {name!r}: expected as many ids as labels as images, got {lengths}")
             outside = np.flatnonzero((split.labels < 0) | (split.labels >= len(self.classes)))
             if len(outside):
                 raise UserError(
                     f"{self.name}: image {split.ids[outside[0]]!r} of split {name!r} has the label "
                     f"{split.labels[outside[0]]}, expected 0 to {len(self.classes) - 1}"
                 )
-            twice = seen.intersection(split.ids)
-            if twice or len(set(split.ids)) < len(split.ids):
-                raise UserError(f"{self.name}: image ids occur twice, in or before split {name!r}: {sorted(twice)[:3]}")
-            seen.update(split.ids)
-
-    def split(self, name: str) -> LabelledSplit:
-        """Return a split.
-
-        Raises:
-            UserError: the dataset has no such split.
-        """
-        if name not in self.splits:
-            raise closest(name, list(self.splits), f"split of {self.name}")
-        return self.splits[name]
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of images of each split."""
-        return {name: len(split) for name, split in self.splits.items()}
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of names, labels, pixels in memory, and source; of files names, sizes and some bytes."""

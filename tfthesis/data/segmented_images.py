@@ -12,9 +12,10 @@ import numpy as np
 import PIL.Image
 
 from tfthesis.data.image_header import PNG_SIGNATURE
+from tfthesis.data.image_splits import ImageSplits
 from tfthesis.data.image_text import image_identity, open_by_name, readers_of
 from tfthesis.data.images import ImageSource
-from tfthesis.errors import UserError, closest
+from tfthesis.errors import UserError
 
 #: Label of a pixel that has no class.
 IGNORED = 255
@@ -99,31 +100,25 @@ class SegmentedSplit:
 
 
 @dataclasses.dataclass
-class SegmentedImages:
-    """A segmentation dataset.
+class SegmentedImages(ImageSplits):
+    """A segmentation dataset; its splits are `SegmentedSplit`.
 
     Attributes:
-        name: of the reader that made it.
-        splits: "train", "val", "test"; a dataset may lack some.
         classes: names in the order of their labels.
         colours: red, green and blue (0..255) of each class, for pictures.
         background: whether the first class is the absence of all others.
-        skipped: one line for each image that was left out, with the reason.
-        source: what the reader was asked for and did, as JSON values.
 
     Raises:
-        UserError: parts of a split differ in length, an id occurs twice, or labels in memory are out of range.
+        UserError: see `ImageSplits`; or there are more classes than labels, two of one name, or labels in memory that
+            are out of range.
     """
 
-    name: str
-    splits: dict[str, SegmentedSplit]
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
     background: bool = False
-    skipped: list[str] = dataclasses.field(default_factory=list)
-    source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        super().__post_init__()
         if len(set(self.classes)) < len(self.classes) or len(self.colours) != len(self.classes):
             raise UserError(
                 f"{self.name}: expected class names that differ and a colour for each, got {len(self.colours)} colours "
@@ -131,15 +126,7 @@ class SegmentedImages:
             )
         if len(self.classes) > IGNORED:
             raise UserError(f"{self.name}: expected at most {IGNORED} classes, got {len(self.classes)}")
-        seen: set[str] = set()
-        for name, split in self.splits.items():
-            lengths = {"ids": len(split.ids), "images": len(split.images), "maps": len(split.maps)}
-            if len(set(lengths.values())) > 1:
-                raise UserError(f"{self.name}: split {name!r}: expected as many ids as images as maps, got {lengths}")
-            twice = seen.intersection(split.ids)
-            if twice or len(set(split.ids)) < len(split.ids):
-                raise UserError(f"{self.name}: image ids occur twice, in or before split {name!r}: {sorted(twice)[:3]}")
-            seen.update(split.ids)
+        for split in self.splits.values():
             if isinstance(split.maps, np.ndarray):
                 for identity, labels in zip(split.ids, split.maps, strict=True):
                     self.check_labels(labels, identity)
@@ -152,20 +139,6 @@ class SegmentedImages:
                 f"{self.name}: the map of {name} has the labels {outside[:5].tolist()}, expected 0 to "
                 f"{len(self.classes) - 1}, or {IGNORED} for pixels without a class"
             )
-
-    def split(self, name: str) -> SegmentedSplit:
-        """Return a split.
-
-        Raises:
-            UserError: the dataset has no such split.
-        """
-        if name not in self.splits:
-            raise closest(name, list(self.splits), f"split of {self.name}")
-        return self.splits[name]
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of images of each split."""
-        return {name: len(split) for name, split in self.splits.items()}
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of names, pixels, labels and source; of files that of names, sizes and some bytes."""

@@ -13,6 +13,7 @@ import PIL.Image
 import tensorflow as tf
 
 from tfthesis.data.edge_images import PICTURE_ERRORS, EdgeImages, EdgeSplit, checked
+from tfthesis.data.image_splits import ImageRows
 from tfthesis.data.images import decode, read_image, upright_size
 from tfthesis.data.segmented_images import SegmentedImages
 from tfthesis.edges.relaxed import (
@@ -26,7 +27,7 @@ from tfthesis.edges.relaxed import (
     relaxed_labels,
     segmentation_edges,
 )
-from tfthesis.errors import UserError, closest
+from tfthesis.errors import UserError
 from tfthesis.losses.edge_detection import SIDES
 from tfthesis.method import Spec
 
@@ -104,7 +105,7 @@ class Window:
     mirror: bool = False
 
 
-class EdgeData:
+class EdgeData(ImageRows):
     """Images with edges; implements `tfthesis.method.Data`. Its rows are images.
 
     Labels of training images are made once, when a split is first trained on, and kept in memory. Files that cannot be
@@ -128,42 +129,42 @@ class EdgeData:
         test: EdgeImages | None = None,
         any_size: bool = True,
     ):
-        self.dataset, self.window, self.supervision = dataset, window, supervision
-        self._skipped: list[str] = []
-        self._opened: dict[str, EdgeSplit] = {}
-        self._labels: dict[str, list[np.ndarray]] = {}
-        self.splits = dict(dataset.splits)
-        counts, fingerprints = dataset.counts(), [dataset.fingerprint()]
+        splits, fingerprints = dict(dataset.splits), [dataset.fingerprint()]
         if coarse is not None:
-            self.splits[COARSE] = _coarse_split(coarse)
-            counts[COARSE] = len(self.splits[COARSE])
+            splits[COARSE] = _coarse_split(coarse)
             fingerprints.append(coarse.fingerprint())
         if test is not None:
-            self.splits["test"] = test.split("test")
-            counts["test"] = len(self.splits["test"])
+            own = test.split("test")
+            # Two datasets may name their images alike.
+            splits["test"] = dataclasses.replace(own, ids=[f"{test.name}/{name}" for name in own.ids])
             fingerprints.append(test.fingerprint())
+        super().__init__(dataclasses.replace(dataset, splits=splits))
+        self.window, self.supervision = window, supervision
+        self._labels: dict[str, list[np.ndarray]] = {}
         side = (None, None) if any_size else (window.height, window.width)
         self.spec = Spec(
             inputs={"image": (*side, 3)},
-            dataset={"name": dataset.name, "fingerprint": "-".join(fingerprints), "counts": counts},
+            dataset={"name": dataset.name, "fingerprint": "-".join(fingerprints), "counts": self.dataset.counts()},
         )
 
-    def split(self, name: str) -> EdgeSplit:
-        """Return the usable images of a split; raises `UserError` for an unknown one, or one without any."""
-        if name not in self._opened:
-            if name not in self.splits:
-                raise closest(name, list(self.splits), f"split of {self.dataset.name}")
-            self._opened[name] = self._usable(name, self.splits[name])
-        return self._opened[name]
+    def problem(self, split: str, opened: EdgeSplit, row: int) -> str:
+        """Return why an image or its edges cannot be read, or an empty string.
 
-    def size(self, split: str) -> int:
-        """Return the number of images of `split`."""
-        return len(self.split(split))
-
-    def item_ids(self, split: str, rows: np.ndarray) -> list[str]:
-        """Return the names of `rows`."""
-        ids = self.split(split).ids
-        return [ids[row] for row in np.asarray(rows).tolist()]
+        Raises:
+            UserError: the edges have another size than the upright image.
+        """
+        try:
+            size = upright_size(read_image(opened.images[row]))
+            edges = opened.edges[row]
+            edges = edges if isinstance(edges, np.ndarray) else edges.read()
+        except UserError as error:
+            return str(error)
+        if edges.shape[1:] != size:
+            raise UserError(
+                f"{self.dataset.name}: image {opened.ids[row]} of split {split!r} has {size[0]} x {size[1]} pixels, "
+                f"its edges {edges.shape[1]} x {edges.shape[2]}; expected one size"
+            )
+        return ""
 
     def image(self, split: str, row: int) -> np.ndarray:
         """Return the pixels uint8 `[H, W, 3]` of an image at its own size."""
@@ -208,42 +209,11 @@ class EdgeData:
 
     def describe(self) -> dict[str, Any]:
         """Return counts, source and skipped images."""
-        skipped = [*self.dataset.skipped, *self._skipped]
-        return {
-            "name": self.dataset.name,
-            "fingerprint": self.spec.dataset["fingerprint"],
-            "source": self.dataset.source,
-            "counts": dict(self.spec.dataset["counts"]),
-            "window": dataclasses.asdict(self.window),
-            "supervision": {**dataclasses.asdict(self.supervision), "maps": str(self.supervision.maps or "")},
-            "skipped": {"count": len(skipped), "items": skipped},
-        }
-
-    def _usable(self, name: str, split: EdgeSplit) -> EdgeSplit:
-        if isinstance(split.images, np.ndarray):
-            return split
-
-        def look(row: int) -> str:
-            try:
-                height, width = upright_size(read_image(split.images[row]))
-                edges = split.edges[row]
-                edges = edges if isinstance(edges, np.ndarray) else edges.read()
-            except UserError as error:
-                return f"{name}: image {split.ids[row]}: {error}"
-            if edges.shape[1:] != (height, width):
-                raise UserError(
-                    f"{self.dataset.name}: image {split.ids[row]} of split {name!r} has {height} x {width} pixels, its "
-                    f"edges {edges.shape[1]} x {edges.shape[2]}; expected one size"
-                )
-            return ""
-
-        with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-            found = list(pool.map(look, range(len(split))))
-        self._skipped += [line for line in found if line]
-        good = [row for row, line in enumerate(found) if not line]
-        if not good:
-            raise UserError(f"{self.dataset.name}: split {name!r} has no usable image; see the skipped items")
-        return split.take(np.array(good))
+        return self.described(
+            fingerprint=self.spec.dataset["fingerprint"],
+            window=dataclasses.asdict(self.window),
+            supervision={**dataclasses.asdict(self.supervision), "maps": str(self.supervision.maps or "")},
+        )
 
     def _labels_of(self, split: str) -> list[np.ndarray]:
         """Return the labels of every image of a split; see `Supervision.labels`."""
@@ -315,8 +285,9 @@ class _CoarseEdges:
 
 def _coarse_split(dataset: SegmentedImages) -> EdgeSplit:
     split = dataset.split("train")
+    ids = [f"{COARSE}/{name}" for name in split.ids]
     if isinstance(split.maps, np.ndarray):
-        edges: Any = [segmentation_edges(labels)[None] for labels in split.maps]
+        edges = [segmentation_edges(labels)[None] for labels in split.maps]
         with_edges = [row for row, found in enumerate(edges) if found.any()]
-        return EdgeSplit(list(split.ids), split.images, edges).take(np.array(with_edges))
-    return EdgeSplit(list(split.ids), split.images, [_CoarseEdges(labels) for labels in split.maps])
+        return EdgeSplit(ids, split.images, edges).take(np.array(with_edges))
+    return EdgeSplit(ids, split.images, [_CoarseEdges(labels) for labels in split.maps])

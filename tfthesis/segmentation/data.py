@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfthesis.data.image_splits import ImageRows
 from tfthesis.data.images import decode, read_image, robust_map, upright_size
 from tfthesis.data.segmented_images import SegmentedImages, SegmentedSplit
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
 from tfthesis.segmentation.fields import Field
 
-_READERS = 4
 
-
-class SegmentationData:
+class SegmentationData(ImageRows):
     """Images with a class at each pixel; implements `tfthesis.method.Data`. Its rows are images.
 
     Files are read once when a split is first asked for: an image or a map that cannot be read is skipped and listed, a
@@ -35,7 +33,8 @@ class SegmentationData:
     """
 
     def __init__(self, dataset: SegmentedImages, field: Field, mirror: bool = False):
-        self.dataset, self.field, self.mirror = dataset, field, mirror
+        super().__init__(dataset)
+        self.field, self.mirror = field, mirror
         for name, split in dataset.splits.items():
             for values in (split.images, split.maps):
                 if isinstance(values, np.ndarray) and values.shape[1:3] != (field.height, field.width):
@@ -43,8 +42,6 @@ class SegmentationData:
                         f"{dataset.name}: split {name!r} has {values.shape[1]} x {values.shape[2]} pixels, the network "
                         f"takes {field.height} x {field.width}; set height and width"
                     )
-        self._opened: dict[str, tuple[SegmentedSplit, np.ndarray]] = {}
-        self._skipped: list[str] = []
         self.spec = Spec(
             inputs={"image": (field.height, field.width, 3)},
             classes=dataset.classes,
@@ -52,18 +49,24 @@ class SegmentationData:
             extra={"colours": dataset.colours, "background": dataset.background},
         )
 
-    def split(self, name: str) -> SegmentedSplit:
-        """Return the usable images of a split; raises `UserError` for an unknown one, or one without any."""
-        return self._open(name)[0]
+    def problem(self, split: str, opened: SegmentedSplit, row: int) -> str:
+        """Return why an image or its map cannot be read, or an empty string.
 
-    def size(self, split: str) -> int:
-        """Return the number of images of `split`."""
-        return len(self.split(split))
-
-    def item_ids(self, split: str, rows: np.ndarray) -> list[str]:
-        """Return the names of `rows`."""
-        ids = self.split(split).ids
-        return [ids[row] for row in np.asarray(rows).tolist()]
+        Raises:
+            UserError: the map has another size than the upright image, or a label that is no class.
+        """
+        try:
+            size = upright_size(read_image(opened.images[row]))
+            labels = opened.maps[row].read()
+        except UserError as error:
+            return str(error)
+        if labels.shape != size:
+            raise UserError(
+                f"{self.dataset.name}: image {opened.ids[row]} of split {split!r} has {size[0]} x {size[1]} pixels, its "
+                f"map {labels.shape[0]} x {labels.shape[1]}; expected one size"
+            )
+        self.dataset.check_labels(labels, f"{opened.ids[row]}, split {split!r}")
+        return ""
 
     def map(self, split: str, row: int) -> np.ndarray:
         """Return the labels uint8 `[h, w]` of an image at its own size."""
@@ -78,7 +81,7 @@ class SegmentationData:
         Inputs: "image" float32 `[b, H, W, 3]` in 0..255. Targets: "labels" uint8 `[b, H, W]`, "size" int32 `[b, 2]`,
         height and width of the image before it was placed, "row" int64 `[b]`.
         """
-        opened, sizes = self._open(split)
+        opened = self.split(split)
         indices = [np.asarray(row, np.int64) for row in rows]
         in_memory = isinstance(opened.images, np.ndarray)
         kinds = [
@@ -93,10 +96,13 @@ class SegmentationData:
             batch = indices[number]
             if in_memory:
                 images, maps = opened.images[batch], opened.maps[batch]
+                sizes = np.broadcast_to(np.int32(maps.shape[1:]), (len(batch), 2))
             else:
+                labels = [opened.maps[row].read() for row in batch.tolist()]
+                sizes = np.array([own.shape for own in labels], np.int32).reshape(-1, 2)
+                maps = np.array([own.tobytes() for own in labels], object)
                 images = np.array([read_image(opened.images[row]) for row in batch.tolist()], object)
-                maps = np.array([opened.maps[row].read().tobytes() for row in batch.tolist()], object)
-            return batch, sizes[batch], images, maps, self._lots(split, batch, key)
+            return batch, sizes, images, maps, self._lots(split, batch, key)
 
         def element(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
             batch, size, images, maps, lots = tf.numpy_function(gather, [number], kinds)
@@ -110,7 +116,7 @@ class SegmentationData:
                 images.set_shape([None])
                 maps.set_shape([None])
                 pixels, good = robust_map(lambda data: self.field.place_image(decode(data)), images, [height, width, 3])
-                self._list_bad(split, batch, good)
+                self.list_bad(split, batch, good)
                 pixels, batch, size, maps, lots = (
                     tf.boolean_mask(value, good) for value in (pixels, batch, size, maps, lots)
                 )
@@ -125,51 +131,12 @@ class SegmentationData:
 
     def describe(self) -> dict[str, Any]:
         """Return counts, source and skipped images."""
-        skipped = [*self.dataset.skipped, *self._skipped]
-        return {
-            "name": self.dataset.name,
-            "fingerprint": self.spec.dataset["fingerprint"],
-            "source": self.dataset.source,
-            "counts": self.dataset.counts(),
-            "classes": len(self.dataset.classes),
-            "field": [self.field.height, self.field.width],
-            "mirror": self.mirror,
-            "skipped": {"count": len(skipped), "items": skipped},
-        }
-
-    def _open(self, name: str) -> tuple[SegmentedSplit, np.ndarray]:
-        """Return the usable images of a split and their heights and widths int32 `[N, 2]`."""
-        if name not in self._opened:
-            split = self.dataset.split(name)
-            if isinstance(split.images, np.ndarray):
-                sizes = np.broadcast_to(np.int32([self.field.height, self.field.width]), (len(split), 2))
-                self._opened[name] = split, sizes
-            else:
-                self._opened[name] = self._usable(name, split)
-        return self._opened[name]
-
-    def _usable(self, name: str, split: SegmentedSplit) -> tuple[SegmentedSplit, np.ndarray]:
-        def look(row: int) -> tuple[int, int] | str:
-            try:
-                height, width = upright_size(read_image(split.images[row]))
-                labels = split.maps[row].read()
-            except UserError as error:
-                return f"{name}: image {split.ids[row]}: {error}"
-            if labels.shape != (height, width):
-                raise UserError(
-                    f"{self.dataset.name}: image {split.ids[row]} of split {name!r} has {height} x {width} pixels, its "
-                    f"map {labels.shape[0]} x {labels.shape[1]}; expected one size"
-                )
-            self.dataset.check_labels(labels, f"{split.ids[row]}, split {name!r}")
-            return height, width
-
-        with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-            found = list(pool.map(look, range(len(split))))
-        self._skipped += [line for line in found if isinstance(line, str)]
-        good = [row for row, size in enumerate(found) if not isinstance(size, str)]
-        if not good:
-            raise UserError(f"{self.dataset.name}: split {name!r} has no usable image; see the skipped items")
-        return split.take(np.array(good)), np.array([found[row] for row in good], np.int32)
+        return self.described(
+            fingerprint=self.spec.dataset["fingerprint"],
+            classes=len(self.dataset.classes),
+            field=[self.field.height, self.field.width],
+            mirror=self.mirror,
+        )
 
     def _lots(self, split: str, rows: np.ndarray, key: tuple[int, int] | None) -> np.ndarray:
         """Return whether to mirror each of `rows`."""
@@ -191,13 +158,3 @@ class SegmentationData:
             return tf.cond(lot, lambda: self.field.mirror(value, size), lambda: value)
 
         return tf.map_fn(one, (values, sizes, lots), fn_output_signature=tf.TensorSpec(values.shape[1:], values.dtype))
-
-    def _list_bad(self, split: str, rows: tf.Tensor, good: tf.Tensor) -> None:
-        def note(rows: np.ndarray, good: np.ndarray) -> np.ndarray:
-            for name in self.item_ids(split, rows[~good]):
-                line = f"{split}: image {name}: it does not decode, it is damaged or cut off"
-                if line not in self._skipped:
-                    self._skipped.append(line)
-            return good
-
-        tf.numpy_function(note, [rows, good], tf.bool)
