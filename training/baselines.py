@@ -86,12 +86,14 @@ def count_weights(request: Request, shapes: Mapping[str, Any], counted: Mapping[
 
     Args:
         request: names method and recipe.
-        shapes: `inputs` (width by name), `classes` (their number) and, if so, `multi_label`.
+        shapes: `inputs` (width, or shape, by name), `classes` (their number) and, if so, `multi_label`.
         counted: figure by name, each with `layers` (prefixes of layer names) and `exclude` (parts of
             names that do not count).
     """
     spec = Spec(
-        inputs={name: (width,) for name, width in shapes["inputs"].items()},
+        inputs={
+            name: tuple(shape) if isinstance(shape, list) else (shape,) for name, shape in shapes["inputs"].items()
+        },
         classes=tuple(f"class {number}" for number in range(shapes["classes"])),
         multi_label=shapes.get("multi_label", False),
     )

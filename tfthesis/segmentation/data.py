@@ -62,8 +62,8 @@ class SegmentationData(ImageRows):
             return str(error)
         if labels.shape != size:
             raise UserError(
-                f"{self.dataset.name}: image {opened.ids[row]} of split {split!r} has {size[0]} x {size[1]} pixels, its "
-                f"map {labels.shape[0]} x {labels.shape[1]}; expected one size"
+                f"{self.dataset.name}: image {opened.ids[row]} of split {split!r} has {size[0]} x {size[1]} pixels, "
+                f"its map {labels.shape[0]} x {labels.shape[1]}; expected one size"
             )
         self.dataset.check_labels(labels, f"{opened.ids[row]}, split {split!r}")
         return ""
