@@ -60,6 +60,7 @@ setup(
             "nbformat",
             "packaging",
             "pytest",
+            "pytest-xdist",
             "pyyaml",
             "ruff",
             "selenium",

@@ -6,6 +6,7 @@ import collections
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -44,7 +45,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out slow tests unless asked for; split the CPU while TensorFlow still allows it."""
+    """Leave out slow tests unless asked for; split the CPU while TensorFlow still allows it.
+
+    Where several processes share the tests, those of a file stay together: they share what it prepares.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
     if not config.getoption("--run-slow"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.stash[SLOW] = len(slow)
@@ -79,6 +86,18 @@ def real_data(pytestconfig: pytest.Config) -> Path:
     if not folder.is_dir():
         pytest.fail(f"{DATA_VARIABLE}={value}: no such folder ({folder})")
     return folder
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that shares the tests out how many were left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["slow"] = session.config.stash.get(SLOW, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the number of tests that a process left out; each of them saw the same ones."""
+    node.config.stash[SLOW] = getattr(node, "workeroutput", {}).get("slow", 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -74,7 +74,13 @@ class Opened:
         return self.data.batches(stage.split, rows, (SEED, 0))
 
 
-@pytest.fixture(scope="module", params=METHODS, ids=lambda name: Path(name).stem)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, id=Path(name).stem, marks=pytest.mark.xdist_group(f"contract-{Path(name).stem}"))
+        for name in METHODS
+    ],
+)
 def opened(request, tmp_path_factory):
     asked = Request.create(request.param, "tiny", seed=SEED)
     folder = tmp_path_factory.mktemp(Path(request.param).stem) / "run"
