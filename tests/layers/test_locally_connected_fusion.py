@@ -87,9 +87,19 @@ def test_untrained_it_is_the_mean(options):
     np.testing.assert_allclose(layer.branch_weights(), [0.25] * 4, rtol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"kernel_size": 3}, {"conditioned": True}, {"use_bias": False}])
-def test_gradients_by_finite_differences(options):
-    inputs = [tf.constant(branch) for branch in branches(2, 3, 4)]
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((4,), {}),
+        ((4,), {"kernel_size": 3}),
+        ((4,), {"conditioned": True}),
+        ((4,), {"use_bias": False}),
+        ((3, 4, 2), {}),
+        ((3, 4, 2), {"conditioned": True}),
+    ],
+)
+def test_gradients_by_finite_differences(shape, options):
+    inputs = [tf.constant(branch) for branch in branches(2, 3, *shape)]
     layer = LocallyConnectedFusion(activation="softplus", dtype="float64", **options)
     randomised(layer, inputs)
     weights = [weight.value for weight in layer.weights]

@@ -29,7 +29,7 @@ def test_element_wise_fusions(mode, expected):
 def test_fusion_errors_name_what_came():
     with pytest.raises(ValueError, match="got 'mean'"):
         layers.LayerFusion("mean")
-    with pytest.raises(ValueError, match=r"got widths \[5, 4\]"):
+    with pytest.raises(ValueError, match=r"got \[\(None, 5\), \(None, 4\)\]"):
         layers.LayerFusion("sum").build([(None, 5), (None, 4)])
 
 

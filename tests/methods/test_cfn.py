@@ -87,6 +87,56 @@ def test_fused_feature_against_numpy():
     np.testing.assert_allclose(outputs["logits"], expected @ weights + shift, rtol=1e-4, atol=1e-4)
 
 
+def outputs_of(model, names, images):
+    taps = keras.Model(model.input, {name: model.get_layer(name).output for name in names})
+    found = taps({"image": images}, training=False)
+    return {name: np.asarray(found[name]) for name in names}
+
+
+def test_early_prediction_fuses_what_each_branch_predicts():
+    model = built("tiny", "early_prediction")
+    generator = np.random.default_rng(0)
+    fusion = model.get_layer("fusion")
+    fusion.set_weights([generator.normal(size=weight.shape) for weight in fusion.get_weights()])
+    images = generator.uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
+    branches = ("side1", "side2", "main")
+    vectors = outputs_of(model, [f"{name}_pool" for name in branches], images)
+    kernel, bias = (np.asarray(weight) for weight in fusion.weights)
+    expected = bias
+    for number, name in enumerate(branches):
+        weights, shift = (np.asarray(weight) for weight in model.get_layer(f"prediction{number + 1}").weights)
+        expected = expected + kernel[:, number] * (vectors[f"{name}_pool"] @ weights + shift)
+    outputs = model({"image": images}, training=False)
+    np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_fusion_of_the_imagenet_network_has_one_batch_norm_for_the_vector():
+    model = built("thesis_imagenet", classes=5)
+    generator = np.random.default_rng(0)
+    fusion, norm = model.get_layer("fusion"), model.get_layer("fusion_norm")
+    assert [weight.shape for weight in fusion.weights] == [(1024, 4)]
+    assert [weight.shape for weight in norm.weights] == [(1,)] * 4
+    fusion.set_weights([generator.normal(size=(1024, 4))])
+    norm.set_weights([np.array([value], np.float32) for value in (1.5, -0.2, 0.3, 2.0)])
+    images = generator.uniform(0, 255, (2, 224, 224, 3)).astype(np.float32)
+    branches = ("side1", "side2", "side3", "main")
+    vectors = outputs_of(model, [f"{name}_pool" for name in branches], images)
+    kernel = np.asarray(fusion.kernel)
+    fused = sum(kernel[:, number] * vectors[f"{name}_pool"] for number, name in enumerate(branches))
+    expected = np.maximum(1.5 * (fused - 0.3) / np.sqrt(2.0 + 1e-5) - 0.2, 0)
+    feature = model({"image": images}, training=False)["feature"]
+    np.testing.assert_allclose(feature, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_shortcuts_add_the_input_of_a_stage():
+    model = built("tiny", "resnet", classes=5)
+    names = [layer.name for layer in model.layers if layer.name.startswith("shortcut")]
+    assert names == ["shortcut2", "shortcut3"]
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    found = outputs_of(model, ["shortcut3", "conv3_1_relu", "pool2"], images)
+    np.testing.assert_allclose(found["shortcut3"], found["conv3_1_relu"] + found["pool2"], rtol=1e-5, atol=1e-5)
+
+
 def test_loss_is_the_softmax_loss_and_those_of_the_sides():
     generator = np.random.default_rng(0)
     outputs = {
