@@ -67,7 +67,7 @@ def agreed_edges(annotators: np.ndarray, agreeing: int = AGREEING) -> np.ndarray
 
 
 def dilate(edges: np.ndarray) -> np.ndarray:
-    """Return the pixels of a map bool `[H, W]` and their eight neighbours (section 3.4.1; the element is our choice)."""
+    """Return the pixels of a map bool `[H, W]` and their eight neighbours (section 3.4.1; the square is our choice)."""
     return scipy.ndimage.binary_dilation(edges, np.ones((3, 3), bool))
 
 
