@@ -1,9 +1,18 @@
-"""Evaluate soft edge maps by the Berkeley benchmark: `python -m training.edge_evaluation --maps DIR --out DIR ...`."""
+"""Evaluate soft edge maps by the Berkeley benchmark: `python -m training.edge_evaluation --maps DIR --out DIR ...`.
+
+The published maps of gPb-OWT-UCM, and their official results, as a check of the whole:
+
+    python -m training.edge_evaluation --maps BSDS500/ucm_png/test --data-dir BSDS500/data \
+      --compare BSDS500/ucm2/test_eval --out runs/ucm
+
+The folder of results appears whole or not at all. An evaluation that was stopped goes on where it was: the counts of an
+image are kept under a hash of its map, its edges and the protocol.
+"""
 
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
+import concurrent.futures.process
 import csv
 import dataclasses
 import hashlib
@@ -12,6 +21,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +45,7 @@ from training.progress import Progress, make_progress
 
 ENDINGS = (".png", ".npy")
 RESULTS, IMAGES, CURVE, COUNTS = "evaluation.json", "images.csv", "curve.png", "counts"
-USER_ERROR, INTERRUPTED = 2, 130
+USER_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +165,10 @@ def _results(jobs: Sequence[Job], processes: int) -> Iterator[EdgeCounts]:
     with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
         try:
             yield from pool.map(count_image, jobs)
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                f"one of {processes} processes was killed; with fewer --jobs they need less memory"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -312,9 +326,9 @@ def parser() -> Parser:
 
 
 def _thresholds(text: str) -> np.ndarray:
-    """Return thresholds `[T]` from a number of them or from values with commas; `ValueError` if they do not fit."""
-    if text.isdecimal() and int(text):
-        return even_thresholds(int(text))
+    """Return thresholds `[T]` from a number of them or from values with commas."""
+    if text.isdecimal():
+        return even_thresholds(at_least_one(text))
     values = np.array([float(part) for part in text.split(",")])
     if (np.diff(values) <= 0).any() or not (values.min() >= 0 and values.max() <= 1):
         raise ValueError("expected ascending values from 0 to 1")
@@ -356,6 +370,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         options = parser().parse(sys.argv[1:] if argv is None else argv)
+        signal.signal(signal.SIGTERM, _terminate)
         scores = evaluate(options)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -368,6 +383,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"OIS {ois.f:.4f} (recall {ois.recall:.4f}, precision {ois.precision:.4f})")
     print(f"AP {scores.average_precision:.4f}, {len(scores.images)} images, {options.out}")
     return 0
+
+
+def _terminate(*_: Any) -> None:
+    # Ends the processes too, which would otherwise wait for work for ever.
+    raise SystemExit(TERMINATED)
 
 
 if __name__ == "__main__":
