@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hypothesis
+import hypothesis.extra.numpy
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import scipy.ndimage
+import skimage.morphology
 
 from tfthesis.edges.thinning import normal_angles, suppress_non_maxima, thin, triangle_blur
 
@@ -35,6 +39,21 @@ def test_thick_line_becomes_its_middle():
     assert thinned[:, 8:22].sum(axis=0).tolist() == [1] * 14 and thinned[10, 8:22].all()
     np.testing.assert_array_equal(thin(thinned), thinned)
     assert not thin(np.zeros((5, 5), bool)).any()
+
+
+@hypothesis.given(
+    hypothesis.extra.numpy.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))), st.integers(1, 4)
+)
+def test_thinning_is_that_of_skimage(edges, scale):
+    edges = np.kron(edges, np.ones((scale, scale), bool)).astype(bool)
+    np.testing.assert_array_equal(thin(edges), skimage.morphology.thin(edges))
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.45, 0.5, 0.55])
+def test_thinning_of_large_shapes_is_that_of_skimage(threshold):
+    noise = scipy.ndimage.gaussian_filter(np.random.default_rng(1).uniform(size=(90, 130)), 2.5)
+    noise = (noise - noise.min()) / (noise.max() - noise.min())
+    np.testing.assert_array_equal(thin(noise > threshold), skimage.morphology.thin(noise > threshold))
 
 
 def test_triangle_blur_weighs_as_the_toolbox():
