@@ -1,11 +1,10 @@
 """Edge evaluation beside a straightforward version in SciPy: seconds of one processor an image, and the ratio.
 
-    python -m benchmarks.edge_evaluation [--images 3] [--thresholds 99]
-    python -m benchmarks.edge_evaluation --maps ucm_png/test --data-dir DIR --thresholds 9
+    python -m benchmarks.edge_evaluation [--images 3] [--thresholds 9] [--maps ucm_png/test --data-dir DIR]
 
-Without a folder, scenes of 160 pixels are drawn, and their maps are what the annotators agree on, blurred, with noise.
-With one, it is the first images of BSDS500's test split, in the order of their names. Both versions count the same
-pixels, which is checked: the numbers of matched true pixels have to be equal.
+Scenes of 160 pixels are drawn, and their maps are what the annotators agree on, blurred, with noise. With folders the
+first images of BSDS500's test split follow, in the order of their names. Both versions count the same pixels, which is
+checked: the numbers of matched true pixels have to be equal.
 """
 
 from __future__ import annotations
@@ -77,16 +76,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and keep the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.edge_evaluation", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=3)
-    parser.add_argument("--thresholds", type=int, default=99)
+    parser.add_argument("--thresholds", type=int, default=9)
     parser.add_argument("--maps", type=Path, metavar="DIR", help="maps of BSDS500's test split")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder data of BSDS500")
     add_json_option(parser, "edge_evaluation")
     options = parser.parse_args(argv)
     if (options.maps is None) != (options.data_dir is None):
         parser.error("give both --maps and --data-dir, or none")
-    source = of_files(options.maps, options.data_dir, options.images) if options.maps else drawn(options.images)
+    photographs = of_files(options.maps, options.data_dir, options.images) if options.maps else ()
     thresholds, rows = even_thresholds(options.thresholds), []
-    for name, soft, annotators in source:
+    for name, soft, annotators in (*drawn(options.images), *photographs):
         row = {"image": name, "size": list(soft.shape), "annotators": len(annotators), "thresholds": len(thresholds)}
         row["plain_s"], plain = timed(lambda: count_plainly(soft, annotators, thresholds))  # noqa: B023
         for matching in MATCHINGS:

@@ -276,8 +276,10 @@ class Output:
         """Return the file that keeps the counts of an image."""
         return self.partial / COUNTS / f"{Path(name).name}.json"
 
-    def finish(self, files: Mapping[str, bytes]) -> None:
-        """Write the results and put the folder into its place, for the one that was there."""
+    def finish(self, files: Mapping[str, bytes], kept: Sequence[Path]) -> None:
+        """Write the results, leave only the counts in `kept`, and put the folder in the place of the one before."""
+        for path in set((self.partial / COUNTS).iterdir()).difference(kept):
+            path.unlink()
         for name, content in files.items():
             with replacing(self.partial / name) as file:
                 file.write(content)
@@ -359,7 +361,7 @@ def evaluate(options: argparse.Namespace) -> EdgeScores:
     compared = OfficialResults.of(scores).differences(reference) if reference else {}
     how = {name: value for name, value in protocol.identity().items() if name != "thresholds"}
     asked = {"dataset": data.name, "split": options.split, "source": data.source, "protocol": how}
-    output.finish(contents(scores, split.ids, asked, compared))
+    output.finish(contents(scores, split.ids, asked, compared), [job.kept for job in jobs])
     for name, value in compared.items():
         print(f"difference of {name}: {value:.6f}")
     return scores

@@ -85,7 +85,9 @@ def test_counts_are_kept_until_something_changes(drawn, tmp_path, monkeypatch):
     assert contents(out)["images.csv"] != before["images.csv"]
     assert run(drawn, "--out", str(out), "--matching", "cost") == 0 and len(counted) == 7
     (out / "counts" / "test-000000.json").write_text("{")
+    (out / "counts" / "another.json").write_text("{}")
     assert run(drawn, "--out", str(out), "--matching", "cost") == 0 and len(counted) == 8
+    assert sorted(path.stem for path in (out / "counts").iterdir()) == [f"test-00000{number}" for number in range(3)]
 
 
 def test_an_interrupted_evaluation_goes_on(drawn, tmp_path, monkeypatch, capsys):
