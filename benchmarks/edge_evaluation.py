@@ -4,7 +4,8 @@
 
 Scenes of 160 pixels are drawn, and their maps are what the annotators agree on, blurred, with noise. With folders the
 first images of BSDS500's test split follow, in the order of their names. Both versions count the same pixels, which is
-checked: the numbers of matched true pixels have to be equal.
+checked: the numbers of matched true pixels have to be equal. SciPy's bipartite matching needs ten seconds and more for
+some maps (the first photograph is one), which is why the library asks for a maximum flow.
 """
 
 from __future__ import annotations
