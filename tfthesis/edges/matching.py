@@ -71,8 +71,13 @@ class EdgePairs:
         if not len(rows):
             return self._places[:0]
         weights = self._weights[rows]
-        columns, places = np.unique(weights.indices, return_inverse=True)
-        weights = scipy.sparse.csr_array((weights.data, places, weights.indptr), shape=(len(rows), len(columns)))
+        # True pixels that nothing is near to are left out, the others keep their order.
+        used = np.zeros(weights.shape[1], bool)
+        used[weights.indices] = True
+        columns = (np.cumsum(used) - 1)[weights.indices]
+        weights = scipy.sparse.csr_array(
+            (weights.data, columns, weights.indptr), shape=(len(rows), int(np.count_nonzero(used)))
+        )
         matched = _most_pairs(weights) if matching == "cardinality" else _cheapest_pairs(weights, self._reach)
         return self._places[rows[matched]]
 

@@ -1,7 +1,7 @@
 """Labels that edge detectors are trained with: agreed edges, relaxed ones, and edges of segmentations.
 
-Liu 2018, chapter 3: the k-th side output of RDS is supervised by the annotators' edges (1) and by what a simple detector
-finds beside them (2, relaxed: no loss there); the detector becomes stricter from side to side.
+Liu 2018, chapter 3: a side output of RDS is supervised by the annotators' edges (1) and by what a simple detector finds
+beside them (2, relaxed: no loss there); the detector becomes stricter from side to side.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def canny(image: np.ndarray, sigma: float) -> np.ndarray:
     The higher one is the smallest 64th of the largest gradient that 70% of the pixels do not pass, the lower one four
     tenths of it. The thesis names the detector and its sigmas only. Filters, suppression and tracking are those of
     `skimage.feature.canny`, which takes differences of the smoothed image by Sobel's operator where MATLAB convolves
-    with the derivative of the Gaussian, and never finds an edge on the outermost pixels; at sigma 1 Sobel's is the
-    wider filter, from 3 on they hardly differ.
+    with the derivative of the Gaussian, and never finds an edge on the outermost pixels. Sobel's own smoothing makes a
+    sigma of 1 act as about 1.2, and one of 3 as 3.1.
 
     Args:
         image: uint8 `[H, W]` or `[H, W, 3]`, of which the luma is taken.
@@ -67,15 +67,15 @@ def agreed_edges(annotators: np.ndarray, agreeing: int = AGREEING) -> np.ndarray
 
 
 def dilate(edges: np.ndarray) -> np.ndarray:
-    """Return the pixels of a map bool `[H, W]` with their eight neighbours (section 3.4.1; its element is our choice)."""
+    """Return the pixels of a map bool `[H, W]` and their eight neighbours (section 3.4.1; the square is our choice)."""
     return scipy.ndimage.binary_dilation(edges, np.ones((3, 3), bool))
 
 
 def relaxed_labels(truth: np.ndarray, detected: np.ndarray, *, dilated: bool = True) -> np.ndarray:
     """Return the labels uint8 `[H, W]` of one side output (Eq 3.1 and 3.2).
 
-    1 where `truth` has an edge, 2 where only the detector has one, 0 elsewhere. Both are dilated before they are merged,
-    so that positive labels win.
+    1 where `truth` has an edge, 2 where only the detector has one, 0 elsewhere. Both are dilated before they are
+    merged, so that positive labels win.
 
     Args:
         truth: bool `[H, W]`, see `agreed_edges`.

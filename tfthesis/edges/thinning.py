@@ -4,15 +4,58 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.ndimage
-import skimage.morphology
 
 # Mixed derivatives below so many times the largest value are taken for zero.
 _ROUNDING = 1e-9
 
 
+def _deletable() -> np.ndarray:
+    """Return whether a pass of Guo and Hall's thinning deletes a pixel, bool `[2, 256]`.
+
+    The k-th bit of the second index says whether neighbour k is set; they count from the right one against the clock.
+    """
+    codes = np.arange(256)
+    right, upper_right, up, upper_left, left, lower_left, down, lower_right = ring = [codes >> k & 1 for k in range(8)]
+    straight, diagonal = ring[::2], ring[1::2]
+    after = [*straight[1:], straight[0]]
+    one_piece = sum((1 - x) & (y | z) for x, y, z in zip(straight, diagonal, after, strict=True)) == 1
+    pairs = sum(x | y for x, y in zip(straight, diagonal, strict=True))
+    shifted = sum(y | z for y, z in zip(diagonal, after, strict=True))
+    fewest = np.minimum(pairs, shifted)
+    first = ((upper_right | up | (1 - lower_right)) & right) == 0
+    second = ((lower_left | down | (1 - upper_left)) & left) == 0
+    return one_piece & (fewest >= 2) & (fewest <= 3) & np.stack([first, second])
+
+
+_DELETABLE = _deletable()
+
+
 def thin(edges: np.ndarray) -> np.ndarray:
-    """Return a binary map bool `[H, W]` thinned until nothing changes, which is `bwmorph(edges, 'thin', inf)`."""
-    return skimage.morphology.thin(edges)
+    """Return a binary map bool `[H, W]` thinned until nothing changes, which is `bwmorph(edges, 'thin', inf)`.
+
+    The algorithm is that of Guo and Hall (Comm. ACM 32, 1989) with two passes in turn, and the result that of
+    `skimage.morphology.thin`; here neighbours are gathered by shifting the map, a few times faster than by a filter.
+    """
+    padded = np.pad(edges, 1).astype(np.uint8)
+    # In the flat map a neighbour is so many places ahead, and the margin keeps the rows apart.
+    flat, wide = padded.ravel(), padded.shape[1]
+    first, last = wide + 1, len(flat) - wide - 1
+    around = (1, 1 - wide, -wide, -1 - wide, -1, wide - 1, wide, wide + 1)
+    neighbours, pixels = [flat[first + step : last + step] for step in around], flat[first:last]
+    codes, shifted = np.empty((2, len(pixels)), np.uint8)
+    places = np.flatnonzero(pixels)
+    turn, idle = 0, 0
+    while idle < 2:
+        codes[:] = neighbours[0]
+        for bit in range(1, len(neighbours)):
+            np.left_shift(neighbours[bit], bit, out=shifted)
+            codes |= shifted
+        deleted = _DELETABLE[turn][codes[places]]
+        pixels[places[deleted]] = 0
+        places = places[~deleted]
+        idle = 0 if deleted.any() else idle + 1
+        turn = 1 - turn
+    return padded[1:-1, 1:-1] > 0
 
 
 def triangle_blur(values: np.ndarray, radius: int) -> np.ndarray:

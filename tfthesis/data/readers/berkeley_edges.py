@@ -65,12 +65,12 @@ class BerkeleyFile:
     def _field(self, name: str) -> list[np.ndarray]:
         expected = f"{self.path}: expected a cell array groundTruth of structs with a matrix {name}"
         try:
-            cells = scipy.io.loadmat(self.path, variable_names=["groundTruth"])["groundTruth"]
-        except OSError as error:
-            raise UserError(f"{self.path}: {error.strerror or error}") from error
+            with self.path.open("rb") as file:
+                cells = scipy.io.loadmat(file, variable_names=["groundTruth"])["groundTruth"]
         # Cut and foreign files end in whatever the parser meets first.
         except Exception as error:
-            raise UserError(f"{expected}; {error!r}") from error
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise UserError(f"{self.path}: {reason}" if reason else f"{expected}; {error!r}") from error
         found = []
         for number, cell in enumerate(cells.ravel(), start=1):
             struct = cell.ravel() if isinstance(cell, np.ndarray) else np.array([])

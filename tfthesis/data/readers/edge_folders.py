@@ -12,7 +12,8 @@ from tfthesis.method import SPLITS
 EDGES = {
     "edge_folders": (
         "for one or more of train, val and test: SPLIT/images/NAME.jpg (or .jpeg, .png, .bmp) and "
-        "SPLIT/edges/NAME.png, or for several annotators a folder SPLIT/edges/NAME of PNG files; grey values other than 0 are edges"
+        "SPLIT/edges/NAME.png, or for several annotators a folder SPLIT/edges/NAME of PNG files; grey values other "
+        "than 0 are edges"
     )
 }
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
