@@ -7,7 +7,7 @@
 | counting.py | matched pixels of one image at every threshold |
 | scores.py | counts of all images -> ODS, OIS, AP and the curve |
 | official.py | the text files of the Berkeley code |
-| recipe.py, training.py | the numbers of HED, FCFN and RDS, and what a method does with them |
+| recipe.py, methods.py, training.py | the numbers of HED, FCFN and RDS, and what a method does with them |
 | data.py | images and labels to train with |
 | networks.py, detection.py | side outputs and their fusion; from an image of any size to its map |
 | evaluation.py, served.py, pictures.py | what is measured, served and drawn |

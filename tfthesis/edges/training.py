@@ -47,12 +47,12 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
     return EdgeData(dataset, window, supervision, coarse, test, any_size=recipe.test_size == "own")
 
 
-def edge_model(recipe: EdgeRecipe, spec: Spec, name: str) -> keras.Model:
+def edge_model(recipe: EdgeRecipe, spec: Spec) -> keras.Model:
     """Return the network; see `tfthesis.edges.networks.build_network` for its inputs and outputs."""
     check_starting_weights(recipe.trunk, recipe.weights)
     names = [field.name for field in dataclasses.fields(Options)]
     inputs, outputs = build_network(Options(**{field: getattr(recipe, field) for field in names}), spec)
-    return models.FusionModel(inputs, outputs, name=name)
+    return models.FusionModel(inputs, outputs, name="edges")
 
 
 def edge_stages(recipe: EdgeRecipe) -> Sequence[Stage | Preparation]:

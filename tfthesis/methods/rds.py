@@ -8,66 +8,9 @@ Edges of segmentations (CEA) can train the fused output first.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from tfthesis.edges.methods import edge_method
 from tfthesis.edges.recipe import EdgeRecipe
-from tfthesis.lazy import LazyModule
-from tfthesis.method import Evaluation, Gallery, Method, Picture, Preparation, Served, Spec, Stage
-
-if TYPE_CHECKING:
-    import keras
-
-    from tfthesis.edges.data import EdgeData
-
-drawing = LazyModule("tfthesis.edges.pictures")
-evaluation = LazyModule("tfthesis.edges.evaluation")
-served = LazyModule("tfthesis.edges.served")
-training = LazyModule("tfthesis.edges.training")
-
-
-def data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData:
-    """Open an edge dataset; see `tfthesis.edges.training.edge_data`."""
-    return training.edge_data(recipe, name, directory)
-
-
-def build(recipe: EdgeRecipe, spec: Spec) -> keras.Model:
-    """Return the network; see `tfthesis.edges.training.edge_model`."""
-    return training.edge_model(recipe, spec, "rds")
-
-
-def stages(recipe: EdgeRecipe) -> Sequence[Stage | Preparation]:
-    """Return the stages; see `tfthesis.edges.training.edge_stages`."""
-    return training.edge_stages(recipe)
-
-
-def compile(model: keras.Model, recipe: EdgeRecipe, stage: Stage) -> None:
-    """Set optimizer and loss; see `tfthesis.edges.training.compile_edges`."""
-    training.compile_edges(model, recipe, stage)
-
-
-def evaluate(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str) -> Evaluation:
-    """Measure ODS, OIS and AP on `split`."""
-    return evaluation.evaluate_edges(model, data, recipe, split)
-
-
-def galleries(model: keras.Model, recipe: EdgeRecipe, data: EdgeData, split: str) -> dict[str, Gallery]:
-    """Return none: nothing is searched."""
-    return {}
-
-
-def signatures(
-    model: keras.Model, recipe: EdgeRecipe, spec: Spec, index: Mapping[str, Any], encoders: Mapping[str, Any]
-) -> Served:
-    """Return the served functions; see `tfthesis.edges.served.edge_signatures`."""
-    return served.edge_signatures(model, recipe)
-
-
-def pictures(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, folder: Path) -> list[Picture]:
-    """Draw edge maps, side outputs and labels, of the test split."""
-    return drawing.edge_pictures(model, data, recipe, "test", folder)
-
 
 _THESIS = EdgeRecipe(dataset="bsds500", weights="imagenet")
 _QUICK = EdgeRecipe(
@@ -86,14 +29,7 @@ _QUICK = EdgeRecipe(
     upsampling_rate=0.1,
     thresholds=33,
 )
-_SUPERVISION = {
-    "baseline1": {"supervised": (), "relaxed": "none"},
-    "baseline2": {"relaxed": "none"},
-    "early": {"supervised": (1, 2, 3)},
-    "late": {"supervised": (4, 5)},
-}
-
-METHOD = Method(
+METHOD = edge_method(
     title="RDS",
     chapter="Liu 2018, chapter 3",
     summary="Edge detection with relaxed labels for the side outputs.",
@@ -119,7 +55,10 @@ METHOD = Method(
         ),
     },
     variants={
-        **_SUPERVISION,
+        "baseline1": {"supervised": (), "relaxed": "none"},
+        "baseline2": {"relaxed": "none"},
+        "early": {"supervised": (1, 2, 3)},
+        "late": {"supervised": (4, 5)},
         "undilated": {"dilate": False},
         "cea": {"coarse_dataset": "scenes", "coarse_reader": ("images=[400, 1, 1]", "size=96", "seed=1")},
         "cea_only": {
@@ -129,12 +68,4 @@ METHOD = Method(
         },
         "multi_scale": {"test_scales": (0.75, 1.0, 1.5)},
     },
-    data=data,
-    build=build,
-    stages=stages,
-    compile=compile,
-    evaluate=evaluate,
-    galleries=galleries,
-    signatures=signatures,
-    pictures=pictures,
 )
