@@ -1,0 +1,197 @@
+"""Which images match a query best: Eq 4.1 to 4.5 of Liu 2018.
+
+The score of an image is the sum over the query's patches, and over the image's patches in the same cell, of idf^2 of
+the cell. The weight c of the signatures is the same for all patches of a pair of images, so it multiplies the sum once.
+Sums are float64, scores are float32; images with equal scores are in the order of their rows. Images that share no cell
+with the query are not among the answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tfthesis.errors import UserError, closest
+from tfthesis.inverted_index.cells import cell_grid
+from tfthesis.inverted_index.index import Index
+from tfthesis.inverted_index.signatures import rooted
+
+#: The inverse document frequency of Eq 4.2 as printed, and with the logarithm that it has elsewhere.
+IDF = ("ratio", "log")
+
+# Images whose signatures are compared before others are ruled out.
+_FIRST = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+    """How matches are weighed.
+
+    Attributes:
+        assignments: nearest words of each axis that a patch of the query is assigned to; all their combinations are
+            looked up.
+        idf: "ratio", N / n_i as in Eq 4.2, or "log", its logarithm.
+        alpha: strength of the signatures in c = exp(-alpha d); 0 leaves them out. The thesis prints exp(alpha d) in Eq
+            4.4, by which unlike images would score higher, against its text.
+    """
+
+    assignments: int = 1
+    idf: str = "ratio"
+    alpha: float = 0.0
+
+    def __post_init__(self):
+        if self.idf not in IDF:
+            raise closest(self.idf, IDF, "idf")
+        if not 0 <= self.alpha < np.inf:
+            raise UserError(f"alpha: expected a number from 0, got {self.alpha}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """The best images for each of B queries, best first.
+
+    Attributes:
+        rows: int32 `[B, n]`, -1 behind the last image that matches.
+        scores: float32 `[B, n]`, 0 where the row is -1.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+
+
+def search(
+    index: Index,
+    features: Sequence[np.ndarray],
+    n: int,
+    scoring: Scoring = Scoring(),
+    signatures: Sequence[np.ndarray] | None = None,
+) -> Answers:
+    """Return the `n` images with the largest score for each query.
+
+    Args:
+        features: of the query's patches, `[B, P, D]` for each axis, prepared as those of the index.
+        signatures: features of the query's whole image, `[B, M]` for each axis; needed where alpha is not 0.
+
+    Raises:
+        UserError: `n` is not positive, or what was given does not fit the index.
+    """
+    if n < 1:
+        raise UserError(f"n: expected a positive number of images, got {n}")
+    cells = query_cells(index, features, scoring.assignments)
+    roots = _roots(index, signatures, len(cells)) if scoring.alpha else None
+    rows = np.full((len(cells), n), -1, np.int32)
+    scores = np.zeros((len(cells), n), np.float32)
+    for query, keys in enumerate(cells):
+        found, hits = matches(index, keys, scoring.idf)
+        if roots is None:
+            best = best_images(found, hits.astype(np.float32), n)
+        else:
+            best = _best_weighed(found, hits, _weight(index, [root[query] for root in roots], scoring.alpha), n)
+        rows[query, : len(best[0])], scores[query, : len(best[0])] = best
+    return Answers(rows, scores)
+
+
+def query_cells(index: Index, features: Sequence[np.ndarray], assignments: int = 1) -> np.ndarray:
+    """Return the cells that the patches of queries are looked up in, int64 `[B, P * assignments ** axes]`.
+
+    The arguments are those of `search`. A cell stands there as often as patches of the query reach it.
+    """
+    if len(features) != len(index.codebooks):
+        raise UserError(f"features: expected one array for each of {len(index.codebooks)} axes, got {len(features)}")
+    shapes = {np.shape(part)[:2] for part in features}
+    if len(shapes) > 1 or any(np.ndim(part) != 3 for part in features):
+        got = [list(np.shape(part)) for part in features]
+        raise UserError(f"features: expected shape [queries, patches, width] alike for each axis, got {got}")
+    (shape,) = shapes
+    words = [
+        codebook.nearest(np.reshape(part, (-1, np.shape(part)[2])), assignments)
+        for codebook, part in zip(index.codebooks, features, strict=True)
+    ]
+    return cell_grid(words, index.sizes).reshape(shape[0], -1)
+
+
+def idf(counts: np.ndarray, images: int, kind: str) -> np.ndarray:
+    """Return the inverse document frequency of cells, float64.
+
+    Args:
+        counts: images in each cell, n_i.
+        images: of the index, N.
+        kind: "ratio" or "log"; see `Scoring`.
+    """
+    ratio = images / np.asarray(counts, np.float64)
+    return np.log(ratio) if kind == "log" else ratio
+
+
+def matches(index: Index, cells: np.ndarray, kind: str = "ratio") -> tuple[np.ndarray, np.ndarray]:
+    """Return the images that share a cell with one query and their scores without signatures, in no order.
+
+    Args:
+        cells: of the query, `[c]` of `query_cells`.
+        kind: of idf.
+
+    Returns:
+        Rows int32 `[m]`, each once, and float64 `[m]`.
+
+    Source: Liu 2018, Eq 4.2 and 4.3.
+    """
+    keys, times = np.unique(cells, return_counts=True)
+    places, known = index.lists.places(keys)
+    weights = times[known] * idf(index.counts[places], len(index), kind) ** 2
+    postings, lengths = index.lists.images(places)
+    # Both arrays have a place for every image, but the system makes only the pages that a posting falls in.
+    sums = np.bincount(postings, np.repeat(weights, lengths), minlength=len(index))
+    last = np.empty(len(index), np.int32)
+    order = np.arange(len(postings), dtype=np.int32)
+    last[postings] = order
+    rows = postings[last[postings] == order]
+    return rows, sums[rows]
+
+
+def best_images(rows: np.ndarray, scores: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `n` rows with the largest scores, or all of them, best first and ties by row, and their scores."""
+    if len(rows) > n:
+        least = np.partition(scores, len(scores) - n)[len(scores) - n]
+        above, level = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
+        missing = n - len(above)
+        if len(level) > missing:
+            level = level[np.argpartition(rows[level], missing - 1)[:missing]]
+        chosen = np.concatenate([above, level])
+        rows, scores = rows[chosen], scores[chosen]
+    order = np.lexsort((rows, -scores))
+    return rows[order], scores[order]
+
+
+def _best_weighed(
+    rows: np.ndarray, hits: np.ndarray, weight: Callable[[np.ndarray], np.ndarray], n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `best_images` by `hits * weight(rows)`.
+
+    No weight is above 1: whatever has fewer hits than the n-th best score of some images is not among the best, and its
+    signature need not be read.
+    """
+    first = max(_FIRST, 2 * n)
+    if len(rows) > first:
+        likely = np.argpartition(hits, len(hits) - first)[len(hits) - first :]
+        scores = (hits[likely] * weight(rows[likely])).astype(np.float32)
+        possible = hits.astype(np.float32) >= np.partition(scores, first - n)[first - n]
+        rows, hits = rows[possible], hits[possible]
+    return best_images(rows, (hits * weight(rows)).astype(np.float32), n)
+
+
+def _weight(index: Index, query: Sequence[np.ndarray], alpha: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return c of Eq 4.4, of Eq 4.5 in more dimensions, as a function of rows."""
+    return lambda rows: np.exp(-alpha * index.signatures.distances(rows, query))
+
+
+def _roots(index: Index, signatures: Sequence[np.ndarray] | None, queries: int) -> list[np.ndarray]:
+    if index.signatures is None:
+        raise UserError("alpha: expected 0, since this index was built without signatures")
+    expected = [[queries, width] for width in index.signatures.widths]
+    got = [list(np.shape(part)) for part in signatures or ()]
+    if got != expected:
+        raise UserError(f"signatures: expected shapes {expected}, one for each axis, got {got}")
+    if not all(np.isfinite(part).all() for part in signatures):
+        raise UserError("signatures: expected finite numbers, got NaN or infinity")
+    return [rooted(part) for part in signatures]
