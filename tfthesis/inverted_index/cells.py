@@ -52,7 +52,7 @@ def cell_grid(words: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
     """
     keys = np.zeros((len(words[0]), 1), np.int64)
     for numbers, size in zip(words, sizes, strict=True):
-        keys = (keys[:, :, None] * size + numbers[:, None, :]).reshape(len(keys), -1)
+        keys = (keys[:, :, None] * size + numbers[:, None, :]).reshape(len(keys), keys.shape[1] * numbers.shape[1])
     return keys
 
 

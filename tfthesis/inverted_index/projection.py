@@ -62,7 +62,9 @@ def fit_projection(pieces: Iterable[np.ndarray], width: int) -> Projection:
     model = IncrementalPCA(width)
     for batch in _batches(pieces, width):
         if batch.shape[1] < width:
-            raise UserError(f"width of the projection: expected at most the {batch.shape[1]} of the features, got {width}")
+            raise UserError(
+                f"width of the projection: expected at most the {batch.shape[1]} of the features, got {width}"
+            )
         model.partial_fit(batch)
     if not hasattr(model, "components_"):
         raise UserError(f"projection to {width} numbers: expected at least as many features to fit it to, got fewer")

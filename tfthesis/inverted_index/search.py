@@ -109,7 +109,7 @@ def query_cells(index: Index, features: Sequence[np.ndarray], assignments: int =
         codebook.nearest(np.reshape(part, (-1, np.shape(part)[2])), assignments)
         for codebook, part in zip(index.codebooks, features, strict=True)
     ]
-    return cell_grid(words, index.sizes).reshape(shape[0], -1)
+    return cell_grid(words, index.sizes).reshape(shape[0], shape[1] * assignments ** len(words))
 
 
 def idf(counts: np.ndarray, images: int, kind: str) -> np.ndarray:
