@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -63,7 +64,9 @@ class GrowingArray:
     def _header(self) -> None:
         # numpy leaves room in the header for the first axis to grow.
         description = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.rows, *self._row)}
-        np.lib.format.write_array_header_1_0(self._file, description)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, description)
+        write(self._file, np.frombuffer(header.getvalue(), np.uint8))
 
 
 def write(file: BinaryIO, data: np.ndarray) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TypeVar
-
-import tensorflow as tf
+from typing import TYPE_CHECKING
 
 from tfthesis.errors import UserError
+from tfthesis.lazy import tf
+
+if TYPE_CHECKING:
+    Size = int | tf.Tensor
 
 #: Parts along either side, level by level.
 LEVELS = (1, 2, 3)
-
-Size = TypeVar("Size", int, tf.Tensor)
 
 
 def patches_an_image(levels: Sequence[int] = LEVELS) -> int:

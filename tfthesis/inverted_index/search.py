@@ -48,6 +48,10 @@ class Scoring:
             raise UserError(f"alpha: expected a number from 0, got {self.alpha}")
 
 
+#: The nearest word, the idf of the thesis, no signatures.
+PLAIN = Scoring()
+
+
 @dataclasses.dataclass(frozen=True)
 class Answers:
     """The best images for each of B queries, best first.
@@ -65,7 +69,7 @@ def search(
     index: Index,
     features: Sequence[np.ndarray],
     n: int,
-    scoring: Scoring = Scoring(),
+    scoring: Scoring = PLAIN,
     signatures: Sequence[np.ndarray] | None = None,
 ) -> Answers:
     """Return the `n` images with the largest score for each query.
