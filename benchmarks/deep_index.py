@@ -4,7 +4,7 @@
 
 Images are 14 patches of 64 numbers. A patch lies around one of 20,000 centres. Some images are planted in groups of
 four: views of one scene, of which each keeps the whole image and most of the other patches, moved by noise, the whole
-by less. A query is a further view of a group, and recall@4 is the share of its four images among the first four answers.
+by less. A query is a further view of a group, and recall@4 the share of its four images among the first four answers.
 
 All three indexes share one codebook and the word of every patch. FAISS returns the nearest patches of the lists that it
 probes, ours counts all patches of a cell; what a patch then adds to its image is the same, idf^2 of its cell, once with
@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--words", type=int, default=10_000)
     parser.add_argument("--training-patches", type=int, default=200_000)
-    parser.add_argument("--signature", default="float16", help="how signatures are kept")
+    parser.add_argument("--signature", default="int8", help="how signatures are kept")
     add_json_option(parser, "deep_index")
     arguments = parser.parse_args()
     if faiss is None:

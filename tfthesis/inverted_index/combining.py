@@ -1,4 +1,4 @@
-"""Query expansion and late fusion in their plain forms; the thesis leaves both to future work (Liu 2018, section 4.5)."""
+"""Query expansion and late fusion in plain forms; the thesis leaves both to future work (Liu 2018, section 4.5)."""
 
 from __future__ import annotations
 

@@ -129,14 +129,14 @@ def idf(counts: np.ndarray, images: int, kind: str) -> np.ndarray:
 
 
 def matches(index: Index, cells: np.ndarray, kind: str = "ratio") -> tuple[np.ndarray, np.ndarray]:
-    """Return the images that share a cell with one query and their scores without signatures, in no order.
+    """Return the images that share a cell with one query, and their scores without signatures.
 
     Args:
         cells: of the query, `[c]` of `query_cells`.
         kind: of idf.
 
     Returns:
-        Rows int32 `[m]`, each once, and float64 `[m]`.
+        Rows int64 `[m]`, rising, and float64 `[m]`.
 
     Source: Liu 2018, Eq 4.2 and 4.3.
     """
@@ -144,26 +144,26 @@ def matches(index: Index, cells: np.ndarray, kind: str = "ratio") -> tuple[np.nd
     places, known = index.lists.places(keys)
     weights = times[known] * idf(index.counts[places], len(index), kind) ** 2
     postings, lengths = index.lists.images(places)
-    # Both arrays have a place for every image, but the system makes only the pages that a posting falls in.
+    # A sum for every image takes less time than sorting the postings, even at a million images.
     sums = np.bincount(postings, np.repeat(weights, lengths), minlength=len(index))
-    last = np.empty(len(index), np.int32)
-    order = np.arange(len(postings), dtype=np.int32)
-    last[postings] = order
-    rows = postings[last[postings] == order]
+    met = np.zeros(len(index), bool)
+    met[postings] = True
+    rows = np.flatnonzero(met)
     return rows, sums[rows]
 
 
 def best_images(rows: np.ndarray, scores: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the `n` rows with the largest scores, or all of them, best first and ties by row, and their scores."""
+    """Return the `n` rows with the largest scores, or all of them, best first and ties by row, and their scores.
+
+    Args:
+        rows: rising.
+    """
     if len(rows) > n:
         least = np.partition(scores, len(scores) - n)[len(scores) - n]
         above, level = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
-        missing = n - len(above)
-        if len(level) > missing:
-            level = level[np.argpartition(rows[level], missing - 1)[:missing]]
-        chosen = np.concatenate([above, level])
+        chosen = np.sort(np.concatenate([above, level[: n - len(above)]]))
         rows, scores = rows[chosen], scores[chosen]
-    order = np.lexsort((rows, -scores))
+    order = np.argsort(-scores, kind="stable")
     return rows[order], scores[order]
 
 
