@@ -94,7 +94,8 @@ def test_arrays_are_mapped_and_have_the_types_they_should(tmp_path):
     types = {"keys": "int64", "offsets": "int64", "postings": "int32"}
     for name, dtype in types.items():
         array = getattr(index.lists, name)
-        assert isinstance(array, np.memmap)
+        assert isinstance(array.base, np.memmap)
+        assert not array.flags.writeable
         assert array.dtype == dtype
     assert (index.counts.dtype, index.signatures.values.dtype) == (np.int32, np.int8)
     assert index.names[29] == "photo 29"

@@ -155,7 +155,8 @@ def newest(folder: Path) -> Path:
 
 def mapped(path: Path) -> np.ndarray:
     """Return the array of a `.npy` file, read from the disk where it is used; objects in it are refused."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    # As a plain array, whose parts are taken without the detours of `np.memmap`.
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 @contextlib.contextmanager

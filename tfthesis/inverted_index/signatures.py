@@ -82,7 +82,7 @@ class Signatures:
         for start in range(0, len(rows), _ROWS):
             part = slice(start, start + _ROWS)
             # In float64, whose rounding is gone when the kernel is rounded to float32.
-            values = self.values[rows[part]].astype(np.float64)
+            values = self.values.take(rows[part], axis=0).astype(np.float64)
             left = 0
             for axis, width in enumerate(self.widths):
                 similarity = values[:, left : left + width] @ wide[axis]
