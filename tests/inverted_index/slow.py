@@ -37,9 +37,8 @@ class Case:
 
     def block(self, rows: Sequence[int]) -> Images:
         """Return some of the images."""
-        rows = list(rows)
-        pick = lambda parts: [part[rows] for part in parts]  # noqa: E731
-        return Images([self.names[row] for row in rows], pick(self.features), pick(self.signatures))
+        features, signatures = ([part[list(rows)] for part in parts] for parts in (self.features, self.signatures))
+        return Images([self.names[row] for row in rows], features, signatures)
 
     def blocks(self, step: int, rows: Sequence[int] | None = None) -> list[Images]:
         rows = list(range(len(self.names)) if rows is None else rows)

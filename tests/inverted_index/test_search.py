@@ -17,6 +17,7 @@ from tfthesis.inverted_index.building import Images, build_index
 from tfthesis.inverted_index.codebook import Codebook
 from tfthesis.inverted_index.index import Index, thesis_bytes
 from tfthesis.inverted_index.search import Scoring, best_images, idf, search
+from tfthesis.inverted_index.signatures import Signatures
 
 
 def built(case: Case, step: int = 5, signature: str | None = "float32") -> Index:
@@ -42,17 +43,23 @@ def test_equals_plain_loops_ties_included(case, scoring, n, step):
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 8.0])
 def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: rng.integers(-2, 3, shape).astype(np.float32)  # noqa: E731
+
+    def draw(*shape):
+        return rng.integers(-2, 3, shape).astype(np.float32)
+
     names = [str(row) for row in range(150)]
     case = Case([draw(4, 2)], names, [draw(150, 3, 2)], [draw(150, 3)], [draw(5, 3, 2)], [draw(5, 3)])
     index = built(case, 40)
     full = slow_search(case, 150, Scoring(2, alpha=alpha))
     monkeypatch.setattr(searching, "_FIRST", 4)
     compared = []
-    if alpha:
-        whole = type(index.signatures).distances
-        count = lambda self, rows, query: compared.append(len(rows)) or whole(self, rows, query)  # noqa: E731
-        monkeypatch.setattr(type(index.signatures), "distances", count)
+    whole = Signatures.distances
+
+    def count(self, rows, query):
+        compared.append(len(rows))
+        return whole(self, rows, query)
+
+    monkeypatch.setattr(Signatures, "distances", count)
     for n in (1, 2, 7, 150):
         assert asked(index, case, n, Scoring(2, alpha=alpha)) == [ranked[:n] for ranked in full]
     if alpha == 0.3:
@@ -95,7 +102,10 @@ def test_a_batch_answers_as_its_queries_alone(case, scoring):
 
 def lines(words, features, queries, signatures=None, query_signatures=None):
     """A case in one dimension of one number a patch: its word."""
-    column = lambda values: np.array(values, np.float32)[..., None]  # noqa: E731
+
+    def column(values):
+        return np.array(values, np.float32)[..., None]
+
     signatures = np.ones((len(features), 2)) if signatures is None else signatures
     query_signatures = np.ones((len(queries), 2)) if query_signatures is None else query_signatures
     names = [str(row) for row in range(len(features))]
@@ -153,10 +163,8 @@ def test_multiple_assignment_reaches_the_grid_of_words_in_two_dimensions():
     for name in ("codebooks", "features", "signatures", "queries", "query_signatures"):
         getattr(case, name).extend(getattr(other, name))
     index = built(case)
-    rows = lambda k: [row for row, _ in asked(index, case, 5, Scoring(k))[0]]  # noqa: E731
-    assert rows(1) == [0]
-    assert rows(2) == [0, 1, 2, 3]
-    assert rows(3) == [0, 1, 2, 3, 4]
+    found = [[row for row, _ in asked(index, case, 5, Scoring(k))[0]] for k in (1, 2, 3)]
+    assert found == [[0], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
 
 
 @hypothesis.given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 70))

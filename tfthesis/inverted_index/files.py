@@ -1,6 +1,6 @@
 """The folder of an index: versions that appear whole or not at all, and are checked before they are used.
 
-A version is a folder `1`, `2`, ... of `.npy` files and `manifest.json`, which holds the size and SHA-256 of every file.
+A version is a folder `1`, `2`, ... of `.npy` files and `index.json`, which holds the size and SHA-256 of every file.
 It is written under a hidden name, brought to the disk and renamed; then the versions before it are removed. A process
 that has mapped one of them goes on reading it, since its files live until nobody has them open.
 """
@@ -26,7 +26,7 @@ from tfthesis.export.publish import versions
 
 FORMAT = 1
 LOCK = "lock"
-MANIFEST = "manifest.json"
+MANIFEST = "index.json"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -83,13 +83,17 @@ def new_version(folder: Path) -> Iterator[Path]:
     What a killed process left is removed first, and the versions before the new one last.
 
     Raises:
-        UserError: the disk is full, or another process is writing to `folder`. Whatever is raised, what was there is
-            as it was.
+        UserError: the disk is full, another process is writing to `folder`, or versions of something else are in it.
+            Whatever is raised, what was there is as it was.
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         known = versions(folder)
+        for version in known:
+            # It would be removed in the end, and may be somebody's model.
+            if not (folder / str(version) / MANIFEST).is_file():
+                raise UserError(f"{folder}: {version} in it is no version of an index; choose another folder")
         number = max(known, default=0) + 1
         hidden = folder / f".unfinished-{number}"
         try:
@@ -110,7 +114,7 @@ def new_version(folder: Path) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write `manifest.json` with `values` (JSON) and the size and SHA-256 of every file in `folder`."""
+    """Write `index.json` with `values` (JSON) and the size and SHA-256 of every file in `folder`."""
     files = {path.name: _describe(path) for path in sorted(folder.iterdir())}
     text = _render({**values, "format": FORMAT, "files": files})
     with open(folder / MANIFEST, "wb", buffering=0) as file:
