@@ -52,6 +52,7 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
     index = built(case, 40)
     full = slow_search(case, 150, Scoring(2, alpha=alpha))
     monkeypatch.setattr(searching, "_FIRST", 4)
+    monkeypatch.setattr(searching, "_STRETCH", 5)
     compared = []
     whole = Signatures.distances
 
@@ -173,6 +174,19 @@ def test_the_best_are_those_of_a_full_sort(scores, n):
     found = best_images(np.array(rows, np.int32), np.array(scores, np.float32), n)
     full = sorted(zip(rows, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))[:n]
     assert list(zip(*map(np.ndarray.tolist, found), strict=True)) == full
+
+
+@hypothesis.given(st.lists(st.integers(0, 9), max_size=300), st.integers(1, 20))
+def test_the_bound_of_peaks_leaves_out_none_of_the_largest(scores, count):
+    scores = np.array(scores, np.float32)
+    chosen = searching._near_top(scores, count)
+    largest = np.sort(scores)[::-1][:count]
+    assert set(np.flatnonzero(scores >= min(largest, default=0))) <= set(chosen)
+
+
+def test_the_bound_of_peaks_leaves_out_most():
+    scores = np.random.default_rng(0).permutation(64_000).astype(np.float32)
+    assert 10 <= len(searching._near_top(scores, 10)) < 200
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,9 @@ class Lists:
 
     def images(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the postings of cells, one list after the other, and the length of each list."""
-        starts = self.offsets[places]
-        lengths = self.offsets[places + 1] - starts
-        ends = np.cumsum(lengths)
-        total = ends[-1] if len(ends) else 0
-        return self.postings[np.repeat(starts - ends + lengths, lengths) + np.arange(total)], lengths
+        starts, ends = self.offsets[places], self.offsets[places + 1]
+        lists = [self.postings[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return np.concatenate(lists) if lists else self.postings[:0], ends - starts
 
 
 def sorted_lists(keys: np.ndarray, rows: np.ndarray) -> Lists:

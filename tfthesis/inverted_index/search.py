@@ -23,6 +23,8 @@ IDF = ("ratio", "log")
 
 # Images whose signatures are compared before others are ruled out.
 _FIRST = 512
+# Scores of which the largest stands for all.
+_STRETCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +90,12 @@ def search(
     rows = np.full((len(cells), n), -1, np.int32)
     scores = np.zeros((len(cells), n), np.float32)
     for query, keys in enumerate(cells):
-        found, hits = matches(index, keys, scoring.idf)
+        postings, sums = _sums(index, keys, scoring.idf)
         if roots is None:
-            best = best_images(found, hits.astype(np.float32), n)
+            best = _best_plain(postings, sums, n, index.patches)
         else:
-            best = _best_weighed(found, hits, _weight(index, [root[query] for root in roots], scoring.alpha), n)
+            weight = _weight(index, [root[query] for root in roots], scoring.alpha)
+            best = _best_weighed(postings, sums, n, weight)
         rows[query, : len(best[0])], scores[query, : len(best[0])] = best
     return Answers(rows, scores)
 
@@ -128,15 +131,15 @@ def idf(counts: np.ndarray, images: int, kind: str) -> np.ndarray:
     return np.log(ratio) if kind == "log" else ratio
 
 
-def matches(index: Index, cells: np.ndarray, kind: str = "ratio") -> tuple[np.ndarray, np.ndarray]:
-    """Return the images that share a cell with one query, and their scores without signatures.
+def _sums(index: Index, cells: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the postings in the cells of one query, and the score of every image without signatures.
 
     Args:
-        cells: of the query, `[c]` of `query_cells`.
+        cells: `[c]` of `query_cells`.
         kind: of idf.
 
     Returns:
-        Rows int64 `[m]`, rising, and float64 `[m]`.
+        Rows int32 `[m]`, an image as often as it has patches there, and float64 `[N]`.
 
     Source: Liu 2018, Eq 4.2 and 4.3.
     """
@@ -145,11 +148,7 @@ def matches(index: Index, cells: np.ndarray, kind: str = "ratio") -> tuple[np.nd
     weights = times[known] * idf(index.counts[places], len(index), kind) ** 2
     postings, lengths = index.lists.images(places)
     # A sum for every image takes less time than sorting the postings, even at a million images.
-    sums = np.bincount(postings, np.repeat(weights, lengths), minlength=len(index))
-    met = np.zeros(len(index), bool)
-    met[postings] = True
-    rows = np.flatnonzero(met)
-    return rows, sums[rows]
+    return postings, np.bincount(postings, np.repeat(weights, lengths), minlength=len(index))
 
 
 def best_images(rows: np.ndarray, scores: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -167,21 +166,45 @@ def best_images(rows: np.ndarray, scores: np.ndarray, n: int) -> tuple[np.ndarra
     return rows[order], scores[order]
 
 
-def _best_weighed(
-    rows: np.ndarray, hits: np.ndarray, weight: Callable[[np.ndarray], np.ndarray], n: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return `best_images` by `hits * weight(rows)`.
+def _best_plain(postings: np.ndarray, sums: np.ndarray, n: int, patches: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `best_images` of those in `postings` by `sums`; an image stands there `patches` times at most."""
+    scores = sums.take(postings).astype(np.float32)
+    rows = np.unique(postings[_near_top(scores, n * patches)])
+    return best_images(rows, sums[rows].astype(np.float32), n)
 
-    No weight is above 1: whatever has fewer hits than the n-th best score of some images is not among the best, and its
-    signature need not be read.
+
+def _best_weighed(
+    postings: np.ndarray, sums: np.ndarray, n: int, weight: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `best_images` of those in `postings` by `sums * weight(rows)`.
+
+    No weight is above 1: whatever has a lower sum than the n-th best score of some images is not among the best, and
+    its signature need not be read.
     """
+    met = np.zeros(len(sums), bool)
+    met[postings] = True
+    rows = np.flatnonzero(met)
+    hits = sums[rows]
     first = max(_FIRST, 2 * n)
     if len(rows) > first:
-        likely = np.argpartition(hits, len(hits) - first)[len(hits) - first :]
+        likely = _near_top(hits, first)[: 2 * first]
         scores = (hits[likely] * weight(rows[likely])).astype(np.float32)
-        possible = hits.astype(np.float32) >= np.partition(scores, first - n)[first - n]
+        possible = hits.astype(np.float32) >= np.partition(scores, len(scores) - n)[len(scores) - n]
         rows, hits = rows[possible], hits[possible]
     return best_images(rows, (hits * weight(rows)).astype(np.float32), n)
+
+
+def _near_top(scores: np.ndarray, count: int) -> np.ndarray:
+    """Return the places of all scores that may be among the `count` largest, ties included, and of some more.
+
+    As many stretches as `count` have a peak of at least the value that is taken as the bound, so that as many scores
+    are not below it; peaks are found many times faster than a partition of all scores.
+    """
+    stretches = len(scores) // _STRETCH
+    if stretches <= count:
+        return np.arange(len(scores))
+    peaks = scores[: stretches * _STRETCH].reshape(_STRETCH, stretches).max(0)
+    return np.flatnonzero(scores >= np.partition(peaks, stretches - count)[stretches - count])
 
 
 def _weight(index: Index, query: Sequence[np.ndarray], alpha: float) -> Callable[[np.ndarray], np.ndarray]:
