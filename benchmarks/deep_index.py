@@ -53,7 +53,7 @@ SPREAD = 0.5
 MOVED, MOVED_WHOLE, KEPT = 0.7, 0.35, 0.7
 ALPHA = 8.0
 OURS = tuple(Scoring(assignments, kind, alpha) for kind in IDF for assignments in (1, 3) for alpha in (0.0, ALPHA))
-PROBES, NEIGHBOURS = (1, 3, 8), (4, 16, 64)
+PROBES, NEIGHBOURS = (1, 3), (16, 64, 256, 1024)
 #: Bytes of a patch in IVF-PQ beside its number.
 PQ_BYTES = 16
 
