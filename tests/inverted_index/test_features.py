@@ -30,6 +30,16 @@ def test_nearest_words_are_those_of_plain_loops_ties_by_number(words, vectors, d
     assert found.tolist() == [nearest(vector, words, count) for vector in vectors]
 
 
+@pytest.mark.parametrize("copies", [1, 2, 7, 13, 40])
+@pytest.mark.parametrize("count", [1, 2, 5, 33])
+def test_of_equal_words_the_first_is_the_nearest(copies, count):
+    rng = np.random.default_rng(copies)
+    words, vectors = np.tile(rng.normal(size=(5, 19)), (copies, 1)), rng.normal(size=(count, 19))
+    book = Codebook(words)
+    assert (book.nearest(vectors) < 5).all()
+    assert (np.diff(book.nearest(vectors, copies), axis=1) == 5).all()
+
+
 def test_blocks_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     words, vectors = rng.normal(size=(70, 5)), rng.normal(size=(333, 5))

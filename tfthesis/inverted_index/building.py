@@ -44,7 +44,7 @@ class Images(NamedTuple):
     Attributes:
         names: one a image, unique in the index.
         features: of the patches, `[B, P, D]` for each axis, as the codebooks were fitted to.
-        signatures: features of the whole images, `[B, M]` for each axis; empty for an index without.
+        signatures: features of the whole images, `[B, M]` for each axis; an index without signatures leaves them out.
     """
 
     names: Sequence[str]
@@ -92,7 +92,7 @@ def remove_images(folder: str | Path, names: Iterable[str]) -> Index:
 
 
 def merge_indexes(folder: str | Path, sources: Sequence[str | Path]) -> Index:
-    """Write the images of several indexes, one after the other, to an index in `folder`, and open it.
+    """Write the images of several indexes, one after the other, in place of an index in `folder`, and open it.
 
     Args:
         sources: folders of indexes with the same codebooks, patches and signatures.
@@ -212,7 +212,7 @@ class _Writer:
             raise UserError(f"features of images: expected shapes {wished}, one for each codebook, got {got}")
         self._patches = patches
         return [
-            codebook.nearest(np.reshape(part, (-1, part.shape[2]))).reshape(part.shape[:2])
+            codebook.nearest(np.reshape(part, (-1, np.shape(part)[2]))).reshape(np.shape(part)[:2])
             for codebook, part in zip(self._codebooks, block.features, strict=True)
         ]
 

@@ -96,7 +96,7 @@ def open_index(folder: str | Path) -> Index:
     folder = Path(folder)
     version = newest(folder)
     try:
-        return open_version(version)
+        return _open_version(version)
     except (UserError, FileNotFoundError):
         # A newer version takes the place of the one that was being opened.
         if newest(folder) == version:
@@ -104,8 +104,7 @@ def open_index(folder: str | Path) -> Index:
         return open_index(folder)
 
 
-def open_version(folder: Path) -> Index:
-    """Return the index in the folder of one version; raises as `open_index`."""
+def _open_version(folder: Path) -> Index:
     manifest = read_manifest(folder)
     arrays = {name.removesuffix(".npy"): mapped(folder / name) for name in manifest["files"]}
     signature = manifest["signature"]
