@@ -66,7 +66,7 @@ setup(
             "selenium",
             "trustme",
         ],
-        "bench": ["torch==2.13.0"],
+        "bench": ["faiss-cpu==1.15.1", "torch==2.13.0"],
     },
     classifiers=[
         "Operating System :: POSIX :: Linux",

@@ -25,7 +25,7 @@ def keep(path: Path, rows: Any) -> None:
     """Write `rows` and a description of the machine to `path`, whole or not at all."""
     environment = describe_environment()
     # Of the packages that a benchmark compares with, none is needed elsewhere.
-    environment["packages"]["torch"] = package_version("torch")
+    environment["packages"] |= {name: package_version(name) for name in ("torch", "faiss-cpu")}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         kept = {"machine": {name: environment[name] for name in MACHINE}, "rows": rows}

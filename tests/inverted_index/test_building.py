@@ -1,0 +1,380 @@
+"""Indexes that are built, appended to, removed from and merged; and what may go wrong meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from tests.inverted_index.slow import as_lists, cases, scorings, slow_search
+from tfthesis.errors import UserError
+from tfthesis.inverted_index import building, cells, files
+from tfthesis.inverted_index import index as indexes
+from tfthesis.inverted_index.building import Images, append_images, build_index, merge_indexes, remove_images
+from tfthesis.inverted_index.codebook import Codebook
+from tfthesis.inverted_index.index import open_index
+from tfthesis.inverted_index.search import Scoring, search
+from tfthesis.inverted_index.signatures import KINDS
+
+BOOK = Codebook(np.arange(20, dtype=np.float32)[:, None])
+
+
+def images(count, first=0, seed=0, patches=3, width=4):
+    rng = np.random.default_rng([seed, first])
+    names = [f"photo {first + row}" for row in range(count)]
+    return Images(names, [rng.integers(0, 20, (count, patches, 1)).astype(np.float32)], [rng.random((count, width))])
+
+
+def digests(folder):
+    """Return the SHA-256 of each file of the newest version."""
+    manifest = files.read_manifest(files.newest(Path(folder)))
+    return {name: described["sha256"] for name, described in manifest["files"].items()}
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """Let runs and joined pieces be a few postings, so that small indexes take many."""
+    monkeypatch.setattr(building, "RUN", 7)
+    monkeypatch.setattr(building, "_COPIED", 5)
+    monkeypatch.setattr(cells.joined, "__defaults__", (6,))
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=20)
+@hypothesis.given(cases(), st.sampled_from(KINDS), st.data())
+def test_however_it_is_written_it_is_the_index_built_at_once(small_pieces, case, kind, data):
+    count = len(case.names)
+    cut = data.draw(st.integers(0, count))
+    first, second = case.blocks(3, range(cut)), case.blocks(2, range(cut, count))
+    with tempfile.TemporaryDirectory() as parent:
+        folders = {name: Path(parent) / name for name in ("once", "grown", "left", "right", "merged", "shrunk")}
+        build_index(folders["once"], case.books(), case.blocks(4), signature=kind)
+        expected = digests(folders["once"])
+        # An image that is removed again leaves no trace.
+        odd = case.block([0])._replace(names=["odd"])
+        build_index(folders["shrunk"], case.books(), [*first, odd, *second], signature=kind)
+        remove_images(folders["shrunk"], ["odd"])
+        assert digests(folders["shrunk"]) == expected
+        if 0 < cut < count:
+            build_index(folders["grown"], case.books(), first, signature=kind)
+            append_images(folders["grown"], second)
+            assert digests(folders["grown"]) == expected
+            build_index(folders["left"], case.books(), first, signature=kind)
+            build_index(folders["right"], case.books(), second, signature=kind)
+            merge_indexes(folders["merged"], [folders["left"], folders["right"]])
+            assert digests(folders["merged"]) == expected
+
+
+@hypothesis.given(cases(), scorings, st.data())
+def test_removed_images_count_for_nothing(case, scoring, data):
+    removed = data.draw(st.sets(st.integers(0, len(case.names) - 1), max_size=len(case.names) - 1))
+    with tempfile.TemporaryDirectory() as folder:
+        build_index(folder, case.books(), case.blocks(5), signature="float32")
+        index = remove_images(folder, [case.names[row] for row in removed])
+    left = case.without(sorted(removed))
+    assert index.names.all() == left.names
+    found = search(index, left.queries, 10, scoring, left.query_signatures)
+    assert as_lists(found) == slow_search(left, 10, scoring)
+
+
+def test_arrays_are_mapped_and_have_the_types_they_should(tmp_path):
+    index = build_index(tmp_path / "index", [BOOK], [images(30)], signature="int8")
+    types = {"keys": "int64", "offsets": "int64", "postings": "int32"}
+    for name, dtype in types.items():
+        array = getattr(index.lists, name)
+        assert isinstance(array.base, np.memmap)
+        assert not array.flags.writeable
+        assert array.dtype == dtype
+    assert (index.counts.dtype, index.signatures.values.dtype) == (np.int32, np.int8)
+    assert index.names[29] == "photo 29"
+    assert index.counts.tolist() == [
+        len(set(index.lists.postings[a:b].tolist()))
+        for a, b in zip(index.lists.offsets, index.lists.offsets[1:], strict=False)
+    ]
+
+
+def test_blocks_are_taken_one_by_one(tmp_path):
+    alive = []
+
+    class Block(list):
+        def __del__(self):
+            alive.remove(id(self))
+
+    def blocks():
+        for start in range(0, 50, 5):
+            assert len(alive) <= 1, "an earlier block is still held"
+            block = images(5, start)
+            names = Block(block.names)
+            alive.append(id(names))
+            yield block._replace(names=names)
+
+    assert len(build_index(tmp_path / "index", [BOOK], blocks(), signature="int8")) == 50
+
+
+def test_an_index_is_replaced_and_old_versions_go(tmp_path):
+    folder = tmp_path / "index"
+    build_index(folder, [BOOK], [images(5)])
+    assert len(build_index(folder, [BOOK], [images(3)])) == 3
+    assert len(append_images(folder, [images(4, 3)])) == 7
+    assert sorted(path.name for path in folder.iterdir()) == ["3", files.LOCK]
+
+
+def test_no_objects_are_read(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{}], object))
+    with pytest.raises(ValueError, match="(?i)python objects"):
+        files.mapped(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "options", "message"),
+    [
+        ([], {}, "images: expected at least one for an index, got none"),
+        ([images(0)], {}, "expected at least one for an index"),
+        ([images(2), images(1)], {}, "expected unique names, got 'photo 0' twice"),
+        ([images(2)._replace(names=["a", "a"])], {}, "expected unique names, got 'a' twice"),
+        ([images(2)._replace(names=["a", 3])], {}, "names of images: expected text, got int 3"),
+        ([images(2)._replace(names=["a", "\ud800"])], {}, "is not valid Unicode"),
+        ([images(2)._replace(names=["a"])], {}, r"expected shapes \[\[1, 3, 1\]\]"),
+        ([images(2), images(2, 2, patches=4)], {}, r"expected shapes \[\[2, 3, 1\]\].*got \[\[2, 4, 1\]\]"),
+        ([images(2, patches=0)], {}, "features of images: expected shapes"),
+        ([images(2)._replace(features=[np.zeros((2, 3, 2))])], {}, r"expected shapes \[\[2, 3, 1\]\]"),
+        ([images(2)._replace(features=[np.zeros((2, 3))])], {}, "features of images: expected shapes"),
+        ([images(2)._replace(features=[])], {}, "one for each codebook, got \\[\\]"),
+        ([images(2)._replace(features=[np.full((2, 3, 1), np.nan)])], {}, "features: expected finite numbers"),
+        ([images(2)._replace(signatures=[])], {"signature": "int8"}, r"expected shape \[2, width\] for each of 1 axes"),
+        ([images(2), images(2, 2, width=5)], {"signature": "int8"}, r"of widths \[4\], got \[\[2, 5\]\]"),
+        ([images(2)._replace(signatures=[np.full((2, 4), np.inf)])], {"signature": "int8"}, "signatures of images"),
+        ([images(2)], {"signature": "int9"}, "Did you mean 'int8'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, blocks, options, message):
+    with pytest.raises(UserError, match=message):
+        build_index(tmp_path / "index", [BOOK], blocks, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_changes_that_fail_leave_the_index_as_it_was(tmp_path):
+    folder = tmp_path / "index"
+    build_index(folder, [BOOK], [images(5)], signature="int8")
+    before = digests(folder)
+    with pytest.raises(UserError, match="got 'photo 4' twice"):
+        append_images(folder, [images(3, 4)])
+    with pytest.raises(UserError, match="image 'nobody' is not in the index; nothing was removed"):
+        remove_images(folder, ["photo 1", "nobody"])
+    with pytest.raises(UserError, match="expected at least one for an index"):
+        remove_images(folder, [f"photo {row}" for row in range(5)])
+    assert digests(folder) == before
+    assert sorted(path.name for path in folder.iterdir()) == ["1", files.LOCK]
+
+
+@pytest.mark.parametrize("change", [append_images, remove_images])
+def test_a_folder_without_an_index_is_named_and_not_made(tmp_path, change):
+    with pytest.raises(UserError, match="found no version in it; build one first"):
+        change(tmp_path / "nowhere", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_indexes_that_differ_are_not_merged(tmp_path):
+    build_index(tmp_path / "a", [BOOK], [images(3)], signature="int8")
+    others = {
+        "the same codebooks": ([Codebook(BOOK.words + 1)], images(3, 3), "int8"),
+        "of signatures": ([BOOK], images(3, 3), "float16"),
+        "expected patches": ([BOOK], images(3, 3, patches=2), "int8"),
+        "expected unique names": ([BOOK], images(3), "int8"),
+    }
+    for number, (message, (books, block, kind)) in enumerate(others.items()):
+        build_index(tmp_path / str(number), books, [block], signature=kind)
+        with pytest.raises(UserError, match=message):
+            merge_indexes(tmp_path / "merged", [tmp_path / "a", tmp_path / str(number)])
+    with pytest.raises(UserError, match="expected at least one index to merge"):
+        merge_indexes(tmp_path / "merged", [])
+    assert not (tmp_path / "merged").exists()
+
+
+def stored(tmp_path, parts):
+    """Return the folder of an index, and the paths of the files of its version."""
+    build_index(tmp_path / "index", [BOOK], [images(40)], signature=parts)
+    return tmp_path / "index", sorted((tmp_path / "index" / "1").iterdir())
+
+
+def test_every_file_that_is_cut_short_flipped_or_missing_is_found(tmp_path):
+    folder, paths = stored(tmp_path, "int8")
+    assert len(paths) == 10
+    for path in paths:
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 4
+        for broken in (whole[:-1], whole[: len(whole) // 2], b"", bytes(flipped), whole + b"\0"):
+            path.write_bytes(broken)
+            with pytest.raises(UserError, match=rf"{path.name}: (damaged|no such file)"):
+                open_index(folder)
+        path.unlink()
+        with pytest.raises(UserError, match=rf"{path.name}: no such file"):
+            open_index(folder)
+        path.write_bytes(whole)
+    assert len(open_index(folder)) == 40
+
+
+def test_a_manifest_of_another_format_is_refused(tmp_path):
+    folder, _ = stored(tmp_path, None)
+    path = folder / "1" / files.MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(UserError, match="of another format than 1"):
+        open_index(folder)
+
+
+def test_an_index_that_is_damaged_is_not_carried_on(tmp_path):
+    folder, paths = stored(tmp_path, None)
+    path = next(path for path in paths if path.name == "postings.npy")
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"postings.npy: damaged"):
+        append_images(folder, [images(2, 40)])
+    assert sorted(path.name for path in folder.iterdir()) == ["1", files.LOCK]
+
+
+CHANGES = {
+    "build": lambda folder: build_index(folder, [BOOK], [images(6, 20), images(6, 30)], signature="int8"),
+    "append": lambda folder: append_images(folder, [images(6, 20), images(6, 30)]),
+    "remove": lambda folder: remove_images(folder, ["photo 1", "photo 4"]),
+    "merge": lambda folder: merge_indexes(folder, [folder]),
+}
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(("change", "is_new"), [("build", True), *((change, False) for change in CHANGES)])
+def test_a_full_disk_at_any_write_leaves_what_was_there(tmp_path, monkeypatch, small_pieces, change, is_new, error):
+    folder = tmp_path / "index"
+    if not is_new:
+        build_index(folder, [BOOK], [images(6)], signature="int8")
+        before = digests(folder)
+    whole, left = files.write, 0
+
+    def write(file, data):
+        nonlocal left
+        if not left:
+            file.write(data[: len(data) // 2])
+            raise OSError(error, os.strerror(error))
+        left -= 1
+        whole(file, data)
+
+    monkeypatch.setattr(files, "write", write)
+    for writes in range(1000):
+        left = writes
+        try:
+            CHANGES[change](folder)
+            break
+        except UserError as failure:
+            assert "no space left on the device; nothing was written" in str(failure)
+        if is_new:
+            assert list(tmp_path.iterdir()) == []
+        else:
+            assert digests(folder) == before
+            assert sorted(path.name for path in folder.iterdir()) == ["1", files.LOCK]
+    assert writes > 20
+    open_index(folder)
+
+
+def test_other_errors_go_through_and_leave_nothing(tmp_path):
+    def blocks():
+        yield images(3)
+        raise PermissionError("a photo cannot be read")
+
+    with pytest.raises(PermissionError, match="a photo cannot be read"):
+        build_index(tmp_path / "index", [BOOK], blocks())
+    assert list(tmp_path.iterdir()) == []
+
+
+def started(script, *arguments):
+    """Start a program that imports what these tests do; it says when it is ready."""
+    text = "import sys\nfrom tests.inverted_index.test_building import *\n" + textwrap.dedent(script)
+    process = subprocess.Popen(
+        [sys.executable, "-c", text, *map(str, arguments)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path):
+    folder = tmp_path / "index"
+    script = """
+        def blocks():
+            yield images(50)
+            print("ready", flush=True)
+            sys.stdin.read()
+        build_index(sys.argv[1], [BOOK], blocks(), signature="int8")
+    """
+    process = started(script, folder)
+    with pytest.raises(UserError, match="another process is writing to this index"):
+        build_index(folder, [BOOK], [images(2)])
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert [path.name for path in folder.glob(".unfinished-*")]
+    with pytest.raises(UserError, match="found no version in it"):
+        open_index(folder)
+    assert len(build_index(folder, [BOOK], [images(2)])) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["1", files.LOCK]
+
+
+def test_a_search_goes_on_with_its_version_while_another_process_appends(tmp_path):
+    folder = tmp_path / "index"
+    index = build_index(folder, [BOOK], [images(200)], signature="float16")
+    query, scoring = images(3, 1000), Scoring(3, alpha=2.0)
+
+    def ask(index):
+        return as_lists(search(index, query.features, 20, scoring, query.signatures))
+
+    before = ask(index)
+    script = """
+        print("ready", flush=True)
+        for step in range(5):
+            append_images(sys.argv[1], [images(100, 200 + 100 * step)])
+    """
+    process = started(script, folder)
+    lengths = set()
+    while process.poll() is None:
+        assert ask(index) == before
+        lengths.add(len(open_index(folder)))
+    assert process.returncode == 0
+    assert lengths <= {200, 300, 400, 500, 600, 700}
+    assert len(lengths) > 1, "nothing was appended during the searches"
+    assert not (folder / "1").exists()
+    assert ask(index) == before
+    later = open_index(folder)
+    assert len(later) == 700
+    assert ask(later) != before
+
+
+def test_a_version_that_vanishes_while_it_is_opened_is_not_an_error(tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    build_index(folder, [BOOK], [images(3)])
+    opened = []
+
+    def read(version):
+        opened.append(version.name)
+        if len(opened) == 1:
+            append_images(folder, [images(2, 3)])
+        return files.read_manifest(version)
+
+    monkeypatch.setattr(indexes, "read_manifest", read)
+    assert len(open_index(folder)) == 5
+    # The appending process opens the first version and then its own; what it replaced is opened again.
+    assert opened == ["1", "1", "2", "2"]
+
+
+def test_versions_of_something_else_are_not_removed(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"somebody's")
+    with pytest.raises(UserError, match="1 in it is no version of an index; choose another folder"):
+        build_index(tmp_path, [BOOK], [images(3)])
+    assert (tmp_path / "1" / "saved_model.pb").read_bytes() == b"somebody's"

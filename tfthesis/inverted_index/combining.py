@@ -1,0 +1,91 @@
+"""Query expansion and late fusion in plain forms; the thesis leaves both to future work (Liu 2018, section 4.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tfthesis.errors import UserError
+from tfthesis.inverted_index.index import Index
+from tfthesis.inverted_index.projection import unit
+from tfthesis.inverted_index.search import PLAIN, Answers, Scoring, best_images, search
+
+#: Features and signatures of images given by row, `[R, P, D]` and `[R, M]` for each axis.
+Lookup = Callable[[np.ndarray], tuple[Sequence[np.ndarray], Sequence[np.ndarray]]]
+
+
+def search_expanded(
+    index: Index,
+    features: Sequence[np.ndarray],
+    n: int,
+    scoring: Scoring = PLAIN,
+    signatures: Sequence[np.ndarray] = (),
+    *,
+    lookup: Lookup,
+    images: int = 5,
+) -> Answers:
+    """Return the answers to each query's average with its best answers.
+
+    The query is searched, and its features and signatures are averaged with those of the best images, each counting
+    once: patch by patch, since a patch has one place in the pyramid. What results is scaled to the length one and
+    searched again. A query without an answer stays as it is.
+
+    Args:
+        features, n, scoring, signatures: as of `search`.
+        lookup: what describes the indexed images; an index keeps their words only.
+        images: best images that a query is averaged with.
+
+    Raises:
+        UserError: `images` is not positive, or as `search`.
+
+    Source: average query expansion, Chum et al., "Total Recall", ICCV 2007.
+    """
+    if images < 1:
+        raise UserError(f"images to expand a query with: expected a positive number, got {images}")
+    first = search(index, features, images, scoring, signatures)
+    parts = [np.array(part, np.float32) for part in (*features, *signatures)]
+    for query, rows in enumerate(first.rows):
+        rows = rows[rows >= 0]
+        if len(rows):
+            found = [*lookup(rows)[0], *lookup(rows)[1][: len(signatures)]]
+            for part, others in zip(parts, found, strict=True):
+                part[query] = unit(np.concatenate([part[query, None], others]).mean(0))
+    return search(index, parts[: len(features)], n, scoring, parts[len(features) :])
+
+
+def fused(answers: Sequence[Answers], n: int, weights: Sequence[float] | None = None) -> Answers:
+    """Return the `n` best images by the weighted sum of scores from several indexes of the same images.
+
+    The scores of each query and index are divided by the best of them, since idf makes their sizes differ; an image
+    that an index did not answer has no score there, so indexes should be asked for more than `n`.
+
+    Args:
+        answers: to the same queries, from indexes whose rows are the same images.
+        weights: of the indexes; None weighs all alike.
+
+    Raises:
+        UserError: there are no answers, they are to different numbers of queries, or weights do not fit.
+    """
+    weights = [1.0] * len(answers) if weights is None else list(weights)
+    counts = {len(part.rows) for part in answers}
+    if len(counts) != 1:
+        raise UserError(f"answers to fuse: expected some to the same queries, got to {sorted(counts)} queries")
+    if len(weights) != len(answers) or not all(0 <= weight < np.inf for weight in weights):
+        raise UserError(f"weights: expected a number from 0 for each of {len(answers)} indexes, got {weights}")
+    if n < 1:
+        raise UserError(f"n: expected a positive number of images, got {n}")
+    (count,) = counts
+    rows, scores = np.full((count, n), -1, np.int32), np.zeros((count, n), np.float32)
+    for query in range(count):
+        found = [(part.rows[query], _shares(part.scores[query]) * w) for part, w in zip(answers, weights, strict=True)]
+        images, places = np.unique(np.concatenate([part for part, _ in found]), return_inverse=True)
+        sums = np.bincount(places, np.concatenate([part for _, part in found])).astype(np.float32)
+        best = best_images(images[images >= 0], sums[images >= 0], n)
+        rows[query, : len(best[0])], scores[query, : len(best[0])] = best
+    return Answers(rows, scores)
+
+
+def _shares(scores: np.ndarray) -> np.ndarray:
+    """Return the scores of one query, best first, as shares of the best, float64."""
+    return scores / np.float64(scores[0] or 1)

@@ -1,0 +1,90 @@
+"""Shorter features by principal component analysis (Liu 2018, section 4.4.2, Table 4.2)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from tfthesis.errors import UserError
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors `[..., D]` scaled to length one as float32; zero vectors stay zero.
+
+    Source: Liu 2018, section 4.2.2, "L2 normalization is used to normalize the features".
+    """
+    vectors = np.asarray(vectors, np.float32)
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """Features seen along the directions of their largest variance.
+
+    Attributes:
+        mean: `[D]` float32.
+        components: `[D, M]` float32, orthonormal columns, largest variance first.
+        explained: share of the variance that they hold.
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    explained: float
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """Return vectors `[..., D]` as float32 `[..., M]`, not scaled to length one.
+
+        Raises:
+            UserError: they have another width.
+        """
+        if np.shape(vectors)[-1:] != self.mean.shape:
+            raise UserError(f"features: expected width {len(self.mean)}, got shape {list(np.shape(vectors))}")
+        return (np.asarray(vectors, np.float32) - self.mean) @ self.components
+
+
+def fit_projection(pieces: Iterable[np.ndarray], width: int) -> Projection:
+    """Return the projection to `width` numbers, fitted to features that are read once and piece by piece.
+
+    Args:
+        pieces: arrays `[n, D]` of any lengths.
+        width: M, the numbers that are kept.
+
+    Raises:
+        UserError: `width` is not positive or above D, there are fewer features than that, or their widths differ.
+    """
+    from sklearn.decomposition import IncrementalPCA
+
+    if width < 1:
+        raise UserError(f"width of the projection: expected a positive number, got {width}")
+    model = IncrementalPCA(width)
+    for batch in _batches(pieces, width):
+        if batch.shape[1] < width:
+            raise UserError(
+                f"width of the projection: expected at most the {batch.shape[1]} of the features, got {width}"
+            )
+        model.partial_fit(batch)
+    if not hasattr(model, "components_"):
+        raise UserError(f"projection to {width} numbers: expected at least as many features to fit it to, got fewer")
+    components = np.ascontiguousarray(model.components_.T, np.float32)
+    return Projection(model.mean_.astype(np.float32), components, float(model.explained_variance_ratio_.sum()))
+
+
+def _batches(pieces: Iterable[np.ndarray], least: int) -> Iterable[np.ndarray]:
+    """Join pieces to batches of at least `least` rows, which each step of the fit needs; the last takes the rest."""
+    held: list[np.ndarray] = []
+    ready: np.ndarray | None = None
+    for piece in pieces:
+        piece = np.asarray(piece, np.float32)
+        if piece.ndim != 2 or (held and piece.shape[1] != held[0].shape[1]):
+            raise UserError(f"features: expected pieces [n, width] of one width, got one of shape {list(piece.shape)}")
+        held.append(piece)
+        if sum(map(len, held)) >= 2 * least:
+            if ready is not None:
+                yield ready
+            ready, held = np.concatenate(held), []
+    rest = [part for part in ([] if ready is None else [ready]) + held if len(part)]
+    if sum(map(len, rest)) >= least:
+        yield np.concatenate(rest)
