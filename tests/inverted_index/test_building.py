@@ -294,6 +294,78 @@ def test_other_errors_go_through_and_leave_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_writer_that_fails_leaves_what_another_one_published(tmp_path, monkeypatch):
+    """Both began when there was no index; the second one got the lock when the first had finished."""
+    folder, whole = tmp_path / "index", files._locked
+
+    def locked_late(place):
+        monkeypatch.setattr(files, "_locked", whole)
+        build_index(folder, [BOOK], [images(4)])
+        return whole(place)
+
+    def blocks():
+        yield images(3)
+        raise PermissionError("a photo cannot be read")
+
+    monkeypatch.setattr(files, "_locked", locked_late)
+    with pytest.raises(PermissionError):
+        build_index(folder, [BOOK], blocks())
+    assert len(open_index(folder)) == 4
+
+
+def test_an_old_version_that_was_half_removed_is_in_nobodys_way(tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    build_index(folder, [BOOK], [images(3)])
+    whole = files.shutil.rmtree
+
+    def killed(path, **options):
+        if "old-1" in Path(path).name:
+            (Path(path) / files.MANIFEST).unlink()
+            raise KeyboardInterrupt
+        whole(path, **options)
+
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        append_images(folder, [images(2, 3)])
+    monkeypatch.undo()
+    assert len(open_index(folder)) == 5
+    assert len(append_images(folder, [images(2, 5)])) == 7
+    assert sorted(path.name for path in folder.iterdir()) == ["3", files.LOCK]
+
+
+def test_merging_into_a_source_sees_what_was_appended_before_the_lock(tmp_path, monkeypatch):
+    folder, other = tmp_path / "index", tmp_path / "other"
+    build_index(folder, [BOOK], [images(3)])
+    build_index(other, [BOOK], [images(2, 100)])
+    whole = files._locked
+
+    def locked_late(place):
+        monkeypatch.setattr(files, "_locked", whole)
+        append_images(folder, [images(2, 50)])
+        return whole(place)
+
+    monkeypatch.setattr(files, "_locked", locked_late)
+    assert len(merge_indexes(folder, [folder, other])) == 7
+
+
+def test_what_cannot_be_brought_to_the_disk_is_taken_back(tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    build_index(folder, [BOOK], [images(3)])
+    whole = files._sync_folder
+
+    def full(place):
+        if place == folder:
+            raise OSError(errno.ENOSPC, "no space")
+        whole(place)
+
+    monkeypatch.setattr(files, "_sync_folder", full)
+    with pytest.raises(UserError, match="nothing was written"):
+        append_images(folder, [images(2, 3)])
+    monkeypatch.undo()
+    assert len(open_index(folder)) == 3
+    assert sorted(path.name for path in folder.iterdir()) == ["1", files.LOCK]
+
+
 def started(script, *arguments):
     """Start a program that imports what these tests do; it says when it is ready."""
     text = "import sys\nfrom tests.inverted_index.test_building import *\n" + textwrap.dedent(script)

@@ -100,13 +100,15 @@ def merge_indexes(folder: str | Path, sources: Sequence[str | Path]) -> Index:
     Raises:
         UserError: there are none, they differ, two images have the same name, or as `open_index`.
     """
-    indexes = [open_index(source) for source in sources]
-    if not indexes:
+    if not sources:
         raise UserError("sources: expected at least one index to merge, got none")
-    with new_version(Path(folder)) as draft, _writer_like(draft, indexes[0]) as writer:
-        for index in indexes:
-            writer.copy(index)
-        writer.finish()
+    with new_version(Path(folder)) as draft:
+        # Opened while the folder is locked: it may be one of them, and change until then.
+        indexes = [open_index(source) for source in sources]
+        with _writer_like(draft, indexes[0]) as writer:
+            for index in indexes:
+                writer.copy(index)
+            writer.finish()
     return open_index(folder)
 
 
@@ -137,6 +139,7 @@ class _Writer:
         self._names: set[str] = set()
         self._parts: list[Part] = []
         self._held: list[tuple[np.ndarray, np.ndarray]] = []
+        self._held_rows = 0
         self._files = contextlib.ExitStack()
         self._arrays: dict[str, GrowingArray] = {}
 
@@ -158,7 +161,8 @@ class _Writer:
             self._add_signatures(*encode(self._checked_signatures(block), self._kind))
         rows = np.repeat(np.arange(first, first + count, dtype=np.int32), self._patches)
         self._held.append((cell_keys(words, self._sizes).reshape(-1), rows))
-        if sum(len(rows) for _, rows in self._held) >= RUN:
+        self._held_rows += len(rows)
+        if self._held_rows >= RUN:
             self._put_aside()
 
     def copy(self, index: Index, removed: Iterable[str] = ()) -> None:
@@ -276,7 +280,7 @@ class _Writer:
         if not self._held:
             return
         keys, rows = map(np.concatenate, zip(*self._held, strict=True))
-        self._held = []
+        self._held, self._held_rows = [], 0
         lists = sorted_lists(keys, rows)
         folder = self._draft / "runs"
         folder.mkdir(exist_ok=True)

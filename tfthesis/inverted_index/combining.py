@@ -48,8 +48,8 @@ def search_expanded(
     for query, rows in enumerate(first.rows):
         rows = rows[rows >= 0]
         if len(rows):
-            found = [*lookup(rows)[0], *lookup(rows)[1][: len(signatures)]]
-            for part, others in zip(parts, found, strict=True):
+            found, their_signatures = lookup(rows)
+            for part, others in zip(parts, [*found, *their_signatures[: len(signatures)]], strict=True):
                 part[query] = unit(np.concatenate([part[query, None], others]).mean(0))
     return search(index, parts[: len(features)], n, scoring, parts[len(features) :])
 

@@ -27,6 +27,8 @@ from tfthesis.export.publish import versions
 FORMAT = 1
 LOCK = "lock"
 MANIFEST = "index.json"
+# What names of folders begin with that are no versions yet, or no more.
+_HIDDEN = ".unfinished-"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -86,7 +88,6 @@ def new_version(folder: Path) -> Iterator[Path]:
         UserError: the disk is full, another process is writing to `folder`, or versions of something else are in it.
             Whatever is raised, what was there is as it was.
     """
-    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         known = versions(folder)
@@ -95,22 +96,38 @@ def new_version(folder: Path) -> Iterator[Path]:
             if not (folder / str(version) / MANIFEST).is_file():
                 raise UserError(f"{folder}: {version} in it is no version of an index; choose another folder")
         number = max(known, default=0) + 1
-        hidden = folder / f".unfinished-{number}"
+        hidden, made = folder / f"{_HIDDEN}{number}", folder / str(number)
         try:
-            for left in folder.glob(".unfinished-*"):
+            for left in folder.glob(f"{_HIDDEN}*"):
                 shutil.rmtree(left)
             hidden.mkdir()
             yield hidden
             _sync(hidden)
-            os.rename(hidden, folder / str(number))
+            os.rename(hidden, made)
             _sync_folder(folder)
+            _sync_folder(folder.parent)
         except BaseException as error:
-            shutil.rmtree(folder if is_new else hidden, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.rename(made, hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+            if not known:
+                _remove_empty(folder)
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise UserError(f"{folder}: no space left on the device; nothing was written") from error
             raise
         for old in known:
-            shutil.rmtree(folder / str(old), ignore_errors=True)
+            # Under another name first: what is half removed must not pass for a version.
+            leaving = folder / f"{_HIDDEN}old-{old}"
+            os.rename(folder / str(old), leaving)
+            shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder in which nothing but the lock is."""
+    if [path.name for path in folder.iterdir()] == [LOCK]:
+        (folder / LOCK).unlink()
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def write_manifest(folder: Path, values: Mapping[str, Any]) -> None:
@@ -170,6 +187,10 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder}: another process is writing to this index; try again later") from None
+        # The file may have been removed, and made anew by another process, between opening and locking.
+        path = folder / LOCK
+        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise UserError(f"{folder}: another process was writing to this index; try again")
         yield
 
 

@@ -76,10 +76,14 @@ def _batches(pieces: Iterable[np.ndarray], least: int) -> Iterable[np.ndarray]:
     """Join pieces to batches of at least `least` rows, which each step of the fit needs; the last takes the rest."""
     held: list[np.ndarray] = []
     ready: np.ndarray | None = None
+    width: int | None = None
     for piece in pieces:
         piece = np.asarray(piece, np.float32)
-        if piece.ndim != 2 or (held and piece.shape[1] != held[0].shape[1]):
+        if piece.ndim != 2 or piece.shape[1] != (width or piece.shape[1]):
             raise UserError(f"features: expected pieces [n, width] of one width, got one of shape {list(piece.shape)}")
+        if not np.isfinite(piece).all():
+            raise UserError("features: expected finite numbers, got NaN or infinite ones")
+        width = piece.shape[1]
         held.append(piece)
         if sum(map(len, held)) >= 2 * least:
             if ready is not None:
