@@ -28,9 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
-from tfthesis.data.edge_images import PICTURE_ERRORS, LazyEdges, edge_names, open_edges
+from tfthesis.data.edge_images import LazyEdges, edge_names, open_edges, read_soft_map
 from tfthesis.data.options import reader_options
 from tfthesis.edges.counting import VERSION, EdgeCounts, count_edges, even_thresholds
 from tfthesis.edges.matching import MATCHINGS, MAX_DIST
@@ -80,31 +79,6 @@ class Job:
     kept: Path
 
 
-def read_map(path: Path) -> np.ndarray:
-    """Return a soft edge map float64 `[H, W]` in 0..1: a grey PNG of 8 or 16 bits, or a `.npy` file of probabilities.
-
-    Raises:
-        UserError: the file cannot be read, or is no such map.
-    """
-    if path.suffix == ".npy":
-        try:
-            values = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: {error}") from error
-        fits = values.ndim == 2 and values.dtype.kind == "f" and values.size
-        if not fits or not (values.min() >= 0 and values.max() <= 1):
-            raise UserError(f"{path}: expected probabilities [H, W] from 0 to 1, got {values.dtype} {values.shape}")
-        return values.astype(np.float64)
-    try:
-        with PIL.Image.open(path) as picture:
-            mode, values = picture.mode, np.array(picture)
-    except PICTURE_ERRORS as error:
-        raise UserError(f"{path}: {error}") from error
-    if mode not in ("1", "L", "I", "I;16"):
-        raise UserError(f"{path}: expected grey values of 8 or 16 bits, got a picture of mode {mode}")
-    return values / {"1": 1.0, "L": 255.0}.get(mode, 65535.0)
-
-
 def count_image(job: Job) -> EdgeCounts:
     """Return the counts of one image, kept ones if neither files nor protocol changed since.
 
@@ -112,7 +86,7 @@ def count_image(job: Job) -> EdgeCounts:
         UserError: a file cannot be read, or map and edges differ in size; the message names the file.
     """
     edges = job.edges if isinstance(job.edges, np.ndarray) else job.edges.read()
-    soft = read_map(job.map)
+    soft = read_soft_map(job.map)
     if soft.shape != edges.shape[1:]:
         height, width = edges.shape[1:]
         raise UserError(f"{job.map}: expected a map of {height} x {width}, got {soft.shape[0]} x {soft.shape[1]}")

@@ -12,13 +12,13 @@ import PIL.Image
 import pytest
 
 import training.edge_evaluation
-from tfthesis.data.edge_images import open_edges
+from tfthesis.data.edge_images import open_edges, read_soft_map
 from tfthesis.edges.counting import count_edges, even_thresholds
 from tfthesis.edges.official import OfficialResults
 from tfthesis.edges.scores import score_edges
 from tfthesis.edges.thinning import suppress_non_maxima, triangle_blur
 from tfthesis.errors import UserError
-from training.edge_evaluation import find_maps, main, parser, read_map
+from training.edge_evaluation import find_maps, main, parser
 
 READER = ["--reader", "images=[2, 1, 3]", "--reader", "size=48"]
 
@@ -49,7 +49,7 @@ def test_results_are_those_of_the_library(drawn, tmp_path, capsys):
     split = open_edges("scenes", images=(2, 1, 3), size=48).split("test")
     thresholds = even_thresholds(9)
     counts = [
-        count_edges(suppress_non_maxima(read_map(drawn / f"{name}.png")), edges, thresholds, max_dist=0.02)
+        count_edges(suppress_non_maxima(read_soft_map(drawn / f"{name}.png")), edges, thresholds, max_dist=0.02)
         for name, edges in zip(split.ids, split.edges, strict=True)
     ]
     scores = score_edges(counts, thresholds)
@@ -149,23 +149,23 @@ def test_maps_that_do_not_fit(drawn, tmp_path, capsys):
 def test_maps_of_every_kind(tmp_path):
     values = np.array([[0, 255, 51]], np.uint8)
     PIL.Image.fromarray(values).save(tmp_path / "a.png")
-    np.testing.assert_allclose(read_map(tmp_path / "a.png"), [[0, 1, 0.2]])
+    np.testing.assert_allclose(read_soft_map(tmp_path / "a.png"), [[0, 1, 0.2]])
     PIL.Image.fromarray(values.astype(np.uint16) * 257).save(tmp_path / "b.png")
-    np.testing.assert_allclose(read_map(tmp_path / "b.png"), [[0, 1, 0.2]])
+    np.testing.assert_allclose(read_soft_map(tmp_path / "b.png"), [[0, 1, 0.2]])
     PIL.Image.fromarray(values > 100).save(tmp_path / "c.png")
-    np.testing.assert_array_equal(read_map(tmp_path / "c.png"), [[0, 1, 0]])
+    np.testing.assert_array_equal(read_soft_map(tmp_path / "c.png"), [[0, 1, 0]])
     np.save(tmp_path / "d.npy", np.array([[0.25, 1.0]], np.float32))
-    np.testing.assert_array_equal(read_map(tmp_path / "d.npy"), [[0.25, 1.0]])
+    np.testing.assert_array_equal(read_soft_map(tmp_path / "d.npy"), [[0.25, 1.0]])
     PIL.Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "e.png")
     with pytest.raises(UserError, match=r"e.png: expected grey values of 8 or 16 bits, got a picture of mode RGB"):
-        read_map(tmp_path / "e.png")
+        read_soft_map(tmp_path / "e.png")
     for name, wrong in (("f", np.array([[1.5]])), ("g", np.array([[1]])), ("h", np.array([0.5])), ("i", [[np.nan]])):
         np.save(tmp_path / f"{name}.npy", wrong)
         with pytest.raises(UserError, match=rf"{name}.npy: expected probabilities"):
-            read_map(tmp_path / f"{name}.npy")
+            read_soft_map(tmp_path / f"{name}.npy")
     (tmp_path / "k.npy").write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"k.npy"):
-        read_map(tmp_path / "k.npy")
+        read_soft_map(tmp_path / "k.npy")
 
 
 @pytest.mark.parametrize(

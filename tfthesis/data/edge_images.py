@@ -19,6 +19,7 @@ from tfthesis.errors import UserError
 if TYPE_CHECKING:
     from tfthesis.data.images import ImageSource
 
+_ORIENTATION = 0x0112
 PICTURE_ERRORS = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
 
 
@@ -70,6 +71,35 @@ class EdgePictures:
         return checked(maps, str(self), self.image)
 
 
+class MismatchError(UserError):
+    """Edges and their image differ in size: a mistake in the dataset, not a file that cannot be read."""
+
+
+def read_soft_map(path: Path) -> np.ndarray:
+    """Return a soft edge map float64 `[H, W]` in 0..1: a grey PNG of 8 or 16 bits, or a `.npy` file of probabilities.
+
+    Raises:
+        UserError: the file cannot be read, or is no such map.
+    """
+    if path.suffix == ".npy":
+        try:
+            values = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{path}: {error}") from error
+        fits = values.ndim == 2 and values.dtype.kind == "f" and values.size
+        if not fits or not (values.min() >= 0 and values.max() <= 1):
+            raise UserError(f"{path}: expected probabilities [H, W] from 0 to 1, got {values.dtype} {values.shape}")
+        return values.astype(np.float64)
+    try:
+        with PIL.Image.open(path) as picture:
+            mode, values = picture.mode, np.array(picture)
+    except PICTURE_ERRORS as error:
+        raise UserError(f"{path}: {error}") from error
+    if mode not in ("1", "L", "I", "I;16"):
+        raise UserError(f"{path}: expected grey values of 8 or 16 bits, got a picture of mode {mode}")
+    return values / {"1": 1.0, "L": 255.0}.get(mode, 65535.0)
+
+
 def checked(maps: Sequence[np.ndarray], name: str, image: Path | None = None) -> np.ndarray:
     """Return the annotators' binary maps bool `[H, W]` as one array `[A, H, W]`.
 
@@ -80,6 +110,7 @@ def checked(maps: Sequence[np.ndarray], name: str, image: Path | None = None) ->
 
     Raises:
         UserError: no annotator, sizes that differ, no edge at all, or an image file that cannot be read.
+        MismatchError: the image has another size.
     """
     if not maps:
         raise UserError(f"{name}: expected the edges of one annotator or more, got none")
@@ -93,11 +124,13 @@ def checked(maps: Sequence[np.ndarray], name: str, image: Path | None = None) ->
     if image is not None:
         try:
             with PIL.Image.open(image) as picture:
-                expected = picture.size[::-1]
+                # People draw on the upright image: EXIF orientations from 5 on lie on their side.
+                turned = picture.getexif().get(_ORIENTATION, 1) >= 5
+                expected = picture.size if turned else picture.size[::-1]
         except PICTURE_ERRORS as error:
             raise UserError(f"{image}: {error}") from error
         if size != expected:
-            raise UserError(f"{name}: expected maps of the size of {image}, {_size(expected)}, got {_size(size)}")
+            raise MismatchError(f"{name}: expected maps of the size of {image}, {_size(expected)}, got {_size(size)}")
     edges = np.stack(maps)
     if not edges.any():
         raise UserError(f"{name}: expected edges, got {len(maps)} maps without a single edge pixel")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfthesis.errors import UserError, closest
+from tfthesis.lazy import tf
 
 _READERS = 4
 

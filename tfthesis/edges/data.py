@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import tensorflow as tf
 
-from tfthesis.data.edge_images import PICTURE_ERRORS, EdgeImages, EdgeSplit, checked
+from tfthesis.data.edge_images import EdgeImages, EdgeSplit, MismatchError, checked, read_soft_map
 from tfthesis.data.image_splits import ImageRows
 from tfthesis.data.images import decode, read_image, upright_size
 from tfthesis.data.segmented_images import SegmentedImages
@@ -77,12 +76,10 @@ class Supervision:
         return np.stack([edges, *(relaxed_labels(truth, found, dilated=self.dilated) for found in detected)], axis=2)
 
     def _soft_map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        file = self.maps / f"{Path(name).stem}.png"
-        try:
-            with PIL.Image.open(file) as picture:
-                values = np.array(picture.convert("L"), np.float64)
-        except PICTURE_ERRORS as error:
-            raise UserError(f"relaxed labels of {name}: {file}: {error}") from error
+        file = self.maps / f"{Path(name).name}.png"
+        if not file.is_file():
+            file = self.maps / f"{Path(name).stem}.png"
+        values = read_soft_map(file)
         if values.shape != shape:
             raise UserError(f"relaxed labels of {name}: {file} has {values.shape} pixels, the image {shape}")
         return values
@@ -154,11 +151,17 @@ class EdgeData(ImageRows):
             UserError: the edges have another size than the upright image.
         """
         try:
-            size = upright_size(read_image(opened.images[row]))
+            data = read_image(opened.images[row])
+            size = upright_size(data)
             edges = opened.edges[row]
             edges = edges if isinstance(edges, np.ndarray) else edges.read()
+            decode(tf.constant(data))
+        except MismatchError:
+            raise
         except UserError as error:
             return str(error)
+        except tf.errors.InvalidArgumentError:
+            return "it does not decode, it is damaged or cut off"
         if edges.shape[1:] != size:
             raise UserError(
                 f"{self.dataset.name}: image {opened.ids[row]} of split {split!r} has {size[0]} x {size[1]} pixels, "
@@ -170,6 +173,11 @@ class EdgeData(ImageRows):
         """Return the pixels uint8 `[H, W, 3]` of an image at its own size."""
         image = self.split(split).images[row]
         return image if isinstance(image, np.ndarray) else decode(tf.constant(read_image(image))).numpy()
+
+    def placed(self, split: str, row: int) -> np.ndarray:
+        """Return an image float32 `[height, width, 3]` as training would see it, without any lot."""
+        pixels = self.image(split, row)
+        return self._placed(pixels, np.zeros((*pixels.shape[:2], 1), np.uint8), None)[0]
 
     def annotators(self, split: str, row: int) -> np.ndarray:
         """Return the edges bool `[A, H, W]` of an image."""
@@ -244,12 +252,24 @@ class EdgeData(ImageRows):
             part = (slice(top, top + window.height), slice(left, left + window.width))
             pixels, labels = pixels[part], labels[part]
         else:
-            size = [window.height, window.width]
-            pixels = tf.image.resize(pixels, size, antialias=True).numpy()
-            labels = tf.image.resize(labels, size, method="nearest").numpy()
+            pixels = tf.image.resize(pixels, [window.height, window.width], antialias=True).numpy()
+            labels = _stretched(labels, window.height, window.width)
         if window.mirror and lot is not None and lot.integers(2):
             pixels, labels = pixels[:, ::-1], labels[:, ::-1]
         return pixels, labels
+
+
+# Of the labels that come to lie on one pixel an edge wins, then a relaxed label; it is its own inverse.
+_RANK = np.array([0, 2, 1], np.uint8)
+
+
+def _stretched(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return labels 0, 1 and 2 `[h, w, C]` as `[height, width, C]`; a line of one pixel stays whole when it shrinks."""
+    ranks = _RANK[labels]
+    for axis, size in ((0, height), (1, width)):
+        starts = np.arange(size) * labels.shape[axis] // size
+        ranks = np.maximum.reduceat(ranks, starts, axis=axis)
+    return _RANK[ranks]
 
 
 def _filled(pixels: np.ndarray, labels: np.ndarray, window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -289,5 +309,5 @@ def _coarse_split(dataset: SegmentedImages) -> EdgeSplit:
     if isinstance(split.maps, np.ndarray):
         edges = [segmentation_edges(labels)[None] for labels in split.maps]
         with_edges = [row for row, found in enumerate(edges) if found.any()]
-        return EdgeSplit(ids, split.images, edges).take(np.array(with_edges))
+        return EdgeSplit(ids, split.images, edges).take(np.array(with_edges, np.int64))
     return EdgeSplit(ids, split.images, [_CoarseEdges(labels) for labels in split.maps])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -17,17 +19,15 @@ from tfthesis.method import Evaluation
 
 def edge_maps(
     model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str, rows: np.ndarray
-) -> dict[int, np.ndarray]:
-    """Return the edge map float64 `[H, W]` of each of `rows` at its image's size, as it is measured."""
+) -> Iterator[np.ndarray]:
+    """Yield the edge map float64 `[H, W]` of each of `rows` at its image's size, as it is measured."""
     detect = tf.function(
         EdgeDetector(model, recipe.test_scales).probabilities,
         input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
     )
-    maps = {}
     for row in rows.tolist():
         edges = np.asarray(detect(tf.constant(data.image(split, row))), np.float64)
-        maps[row] = suppress_non_maxima(edges) if recipe.suppress else edges
-    return maps
+        yield suppress_non_maxima(edges) if recipe.suppress and min(edges.shape) > 1 else edges
 
 
 def evaluate_edges(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str) -> Evaluation:
@@ -45,7 +45,7 @@ def evaluate_edges(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split
     thresholds = even_thresholds(count)
     counts = [
         count_edges(edges, data.annotators(split, row), thresholds, max_dist=recipe.max_dist)
-        for row, edges in edge_maps(model, data, recipe, split, rows).items()
+        for row, edges in zip(rows.tolist(), edge_maps(model, data, recipe, split, rows), strict=True)
     ]
     scores = score_edges(counts, thresholds)
     names = data.item_ids(split, rows)

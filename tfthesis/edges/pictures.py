@@ -36,13 +36,13 @@ def map_picture(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: s
     """Draw a few images, the share of annotators at each pixel, and the predicted map (Figs 2.15 and 3.9)."""
     size = data.size(split)
     rows = np.unique(np.linspace(0, size - 1, min(_SHOWN, size)).astype(int))
-    maps = edge_maps(model, data, recipe, split, rows)
+    maps = list(edge_maps(model, data, recipe, split, rows))
     detector = EdgeDetector(model, recipe.test_scales)
     lines = {
         "image": [data.image(split, row) for row in rows],
         "people": [1 - data.annotators(split, row).mean(axis=0) for row in rows],
         "network": [1 - np.asarray(detector.probabilities(tf.constant(data.image(split, row)))) for row in rows],
-        "measured": [1 - maps[row] for row in rows.tolist()],
+        "measured": [1 - found for found in maps],
     }
     text = "Images, the edges that people drew, those of the network, and what is measured of them."
     return save(_grid(lines), folder / "edges.png", text)
@@ -50,10 +50,9 @@ def map_picture(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: s
 
 def side_picture(model: keras.Model, data: EdgeData, split: str, folder: Path) -> Picture:
     """Draw what each side output says of one image (Fig 3.2)."""
-    ((inputs, _),) = list(data.batches(split, [np.arange(min(2, data.size(split)))], None))
-    outputs = model(inputs, training=False)
-    images = np.clip(np.asarray(inputs["image"]), 0, 255).astype(np.uint8)
-    lines = {"image": list(images)}
+    pixels = np.stack([data.placed(split, row) for row in range(min(2, data.size(split)))])
+    outputs = model({"image": pixels}, training=False)
+    lines = {"image": list(np.clip(pixels, 0, 255).astype(np.uint8))}
     for name in (*(f"side_{number}" for number in range(1, SIDES + 1)), "fuse"):
         lines[name.replace("_", " ")] = [1 - found for found in np.asarray(tf.sigmoid(outputs[name][..., 0]))]
     return save(

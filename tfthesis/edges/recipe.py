@@ -93,6 +93,11 @@ class EdgeRecipe(Recipe):
     top_rate: float = setting(100.0, "multiplier of the learning rate of the fifth stage", source=_TRAINED)
     side_rate: float = setting(0.01, "multiplier of the learning rate of side outputs", source=_TRAINED)
     fusion_rate: float = setting(0.01, "multiplier of the learning rate of the fusion", source="released RDS; HED .001")
+    place_rate: float = setting(
+        1000.0,
+        "further multiplier for local fusion, each of whose weights sees one place of an image and not all",
+        source="our choice: with the released .001 it is CFN's 1; without it these weights stay where they start",
+    )
     upsampling_rate: float = setting(0.01, "multiplier of the learning rate of the upsampling", source="released RDS")
     patience: int = setting(0, "stop a stretch after so many epochs without a better score; 0 never", unit="epochs")
 
@@ -121,6 +126,8 @@ class EdgeRecipe(Recipe):
     def idle(self) -> frozenset[str]:
         """Return the fields that change nothing, given the others."""
         own = set()
+        if self.fusion != "local":
+            own.add("place_rate")
         if not self.train_upsampling:
             own.add("upsampling_rate")
         if self.relaxed != "maps":

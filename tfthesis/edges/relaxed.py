@@ -90,11 +90,14 @@ def relaxed_labels(truth: np.ndarray, detected: np.ndarray, *, dilated: bool = T
 def segmentation_edges(labels: np.ndarray, ignored: int = 255) -> np.ndarray:
     """Return where the classes of a segmentation `[H, W]` meet, as bool `[H, W]` (coarse annotations, section 3.3).
 
-    Of two neighbours in a row or a column with different labels the left or the upper one is an edge; borders of pixels
-    without a class (`ignored`) are none.
+    Of two neighbours in a row or a column with different labels the left or the upper one is an edge. Pixels without a
+    class (`ignored`), which surround every object of PASCAL VOC, belong to the class that is nearest.
     """
-    known = labels != ignored
+    unknown = labels == ignored
+    if unknown.any() and not unknown.all():
+        nearest = scipy.ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+        labels = labels[tuple(nearest)]
     edges = np.zeros(labels.shape, bool)
-    edges[:, :-1] |= (labels[:, :-1] != labels[:, 1:]) & known[:, :-1] & known[:, 1:]
-    edges[:-1] |= (labels[:-1] != labels[1:]) & known[:-1] & known[1:]
+    edges[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    edges[:-1] |= labels[:-1] != labels[1:]
     return edges

@@ -28,6 +28,7 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
     Raises:
         UserError: unknown names or options, missing files, or fields that contradict each other.
     """
+    _check(recipe)
     options = reader_options(recipe.reader)
     if name == "scenes":
         options |= {"images": recipe.scene_images, "size": recipe.scene_size}
@@ -36,6 +37,10 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
     if recipe.fusion == "local" and recipe.test_size == "own":
         raise UserError("recipe field 'test_size': local fusion has weights for every place, set it to 'training'")
     maps = Path(recipe.relaxed_maps) if recipe.relaxed_maps else None
+    if recipe.test_dataset not in ("", "scenes") and not recipe.test_folder:
+        raise UserError(f"recipe field 'test_folder': name the folder of {recipe.test_dataset}")
+    if recipe.coarse_dataset not in ("", "scenes") and not recipe.coarse_folder:
+        raise UserError(f"recipe field 'coarse_folder': name the folder of {recipe.coarse_dataset}")
     coarse = None
     if recipe.coarse_dataset:
         folder = recipe.coarse_folder or None
@@ -45,6 +50,30 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
     test = open_edges(recipe.test_dataset, recipe.test_folder or None) if recipe.test_dataset else None
     dataset = open_edges(name, directory, **options)
     return EdgeData(dataset, window, supervision, coarse, test, any_size=recipe.test_size == "own")
+
+
+_LEAST = {
+    "agreeing": 1,
+    "height": 1,
+    "width": 1,
+    "positive": 0,
+    "thresholds": 1,
+    "val_thresholds": 1,
+    "val_images": 1,
+    "test_images": 0,
+}
+
+
+def _check(recipe: EdgeRecipe) -> None:
+    for name, least in _LEAST.items():
+        if getattr(recipe, name) < least:
+            raise UserError(f"recipe field {name!r}: expected {least} or more, got {getattr(recipe, name)}")
+    if not recipe.max_dist > 0:
+        raise UserError(f"recipe field 'max_dist': expected a share of the diagonal above 0, got {recipe.max_dist}")
+    if not recipe.test_scales or min(recipe.test_scales) <= 0:
+        raise UserError(f"recipe field 'test_scales': expected sizes above 0, got {recipe.test_scales}")
+    if recipe.test_size == "training" and recipe.test_scales != (1.0,):
+        raise UserError("recipe field 'test_scales': test_size=training takes one scale, 1.0")
 
 
 def edge_model(recipe: EdgeRecipe, spec: Spec) -> keras.Model:
@@ -92,7 +121,7 @@ def compile_edges(model: keras.Model, recipe: EdgeRecipe, stage: Stage) -> None:
         "conv5": recipe.top_rate,
         "side": recipe.side_rate,
         "upsampling": recipe.upsampling_rate,
-        "fusion/": recipe.fusion_rate,
+        "fusion/": recipe.fusion_rate * (recipe.place_rate if recipe.fusion == "local" else 1.0),
     }
     rates = {}
     for name, rate in groups.items():
