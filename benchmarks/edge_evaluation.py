@@ -22,11 +22,11 @@ from scipy.spatial.distance import cdist
 from skimage.morphology import thin
 
 from benchmarks.kept import add_json_option, keep
-from tfthesis.data.edge_images import open_edges
+from tfthesis.data.edge_images import open_edges, read_soft_map
 from tfthesis.edges.counting import EdgeCounts, count_edges, even_thresholds
 from tfthesis.edges.matching import MATCHINGS, MAX_DIST
 from tfthesis.edges.thinning import triangle_blur
-from training.edge_evaluation import find_maps, read_map
+from training.edge_evaluation import find_maps
 
 SIDE = 160
 
@@ -63,7 +63,7 @@ def of_files(maps: Path, directory: Path, images: int) -> Iterator[tuple[str, np
     """Yield name, soft map and annotators' edges of BSDS500's first test images."""
     split = open_edges("bsds500", directory).split("test").take(np.arange(images))
     for name, path, edges in zip(split.ids, find_maps(maps, split.ids), split.edges, strict=True):
-        yield name, read_map(path), edges.read()
+        yield name, read_soft_map(path), edges.read()
 
 
 def timed(function: Callable[[], EdgeCounts]) -> tuple[float, EdgeCounts]:

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfthesis.data.edge_images import read_soft_map
 from tfthesis.data.readers.berkeley_edges import BerkeleyFile
 from tfthesis.edges.counting import EdgeCounts, count_edges, even_thresholds
 from tfthesis.edges.official import CURVE, IMAGES, SUMMARY, OfficialResults
 from tfthesis.edges.scores import average_precision, best_operating, score_edges
 from tfthesis.errors import UserError
-from training.edge_evaluation import main, read_map
+from training.edge_evaluation import main
 
 BENCH, BSDS = Path("BSDS500/bench/data"), Path("BSDS500/BSDS500")
 
@@ -100,7 +101,7 @@ def bench_results(folder, matching):
     counts = []
     for path in sorted((folder / "png").glob("*.png")):
         annotators = BerkeleyFile(folder / "groundTruth" / f"{path.stem}.mat", folder / "images" / f"{path.stem}.jpg")
-        counts.append(count_edges(read_map(path), annotators.read(), thresholds, matching=matching))
+        counts.append(count_edges(read_soft_map(path), annotators.read(), thresholds, matching=matching))
     return OfficialResults.of(score_edges(counts, thresholds)), counts
 
 

@@ -77,7 +77,7 @@ def open_labelled(
         "val_per_class": val_per_class,
     }
     skipped = [line for scan in scans.values() for line in scan.skipped]
-    return LabelledImages(name, splits, classes, skipped, source)
+    return LabelledImages(name, splits, classes, skipped=skipped, source=source)
 
 
 def _shards(folder: Path, prefix: str) -> list[Path]:
