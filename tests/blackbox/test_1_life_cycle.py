@@ -200,22 +200,27 @@ def test_labels_in_the_first_configuration_need_the_flag(starts):
     assert "label" in starts["labelled"].log
 
 
-def test_ports_open_when_every_model_has_an_available_version(starts, folder, connect):
+@pytest.fixture(scope="module")
+def completed(starts, folder, connect):
+    """Give the waiting server its last model; return it, whether it listened before, and its models' states behind."""
     process = starts["waiting"]
     eventually((folder.marks / "start.0").exists, 60)
     time.sleep(1.0)
-    assert not process.listens()
-    assert process.process.poll() is None
+    before = process.listens()
     publish(folder.exports / "kinds", folder.path / "starts" / "late", 1)
     process.wait_until_it_listens()
     client = connect(process)
-    assert client.state("marked", 1) == "AVAILABLE"
-    assert client.state("late", 1) == "AVAILABLE"
+    return process, before, [client.state("marked", 1), client.state("late", 1)]
 
 
-def test_termination_lets_running_requests_end(ours, starts, folder, connect):
-    process = starts["waiting"]
-    process.wait_until_it_listens()
+def test_ports_open_when_every_model_has_an_available_version(completed):
+    _, before, states = completed
+    assert not before
+    assert states == ["AVAILABLE", "AVAILABLE"]
+
+
+def test_termination_lets_running_requests_end(ours, completed, folder, connect):
+    process, _, _ = completed
     held = connect(process).hold("late", folder.marks / "terminated")
     process.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
