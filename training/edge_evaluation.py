@@ -236,7 +236,9 @@ class Output:
         """
         self.folder = folder.resolve()
         self.partial = self.folder.with_name(f".{self.folder.name}.partial")
-        if self.folder.exists() and not (self.folder / RESULTS).is_file() and any(self.folder.iterdir()):
+        if self.folder.is_file() or (
+            self.folder.exists() and not (self.folder / RESULTS).is_file() and any(self.folder.iterdir())
+        ):
             raise UserError(f"--out {folder}: expected no such folder, an empty one or an evaluation")
         try:
             (self.partial / COUNTS).mkdir(parents=True, exist_ok=True)
@@ -258,6 +260,8 @@ class Output:
             with replacing(self.partial / name) as file:
                 file.write(content)
         before = self.folder.with_name(f".{self.folder.name}.before")
+        # An evaluation that was killed here has left its predecessor.
+        shutil.rmtree(before, ignore_errors=True)
         if self.folder.exists():
             os.replace(self.folder, before)
         os.replace(self.partial, self.folder)

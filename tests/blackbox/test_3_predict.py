@@ -152,7 +152,7 @@ def test_input_with_a_default_may_be_left_out(server):
 
 
 def test_input_without_a_default_may_not(server):
-    with refused(Code.INVALID_ARGUMENT, "x"):
+    with refused(Code.INVALID_ARGUMENT, "input size does not match signature"):
         server.predict("with default", {"factor": np.float32(5)})
 
 

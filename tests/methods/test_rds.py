@@ -137,10 +137,15 @@ def test_relaxed_labels_of_soft_maps_in_files(tmp_path):
     for number, factor in enumerate((0.5, 1.0, 1.5, 2.0, 2.5)):
         expected = np.where(edges[0] == 1, 1, np.where(soft / 255 > factor * (soft / 255).mean(), 2, 0))
         np.testing.assert_array_equal(relaxed[0, ..., number], expected)
+    before = data.spec.dataset["fingerprint"]
     PIL.Image.fromarray(soft[:-1]).save(tmp_path / "image 1.png")
     data = EdgeData(dataset, Window(20, 24), Supervision(3, False, "maps", tmp_path))
     with pytest.raises(UserError, match=r"image 1.png has \(19, 24\) pixels, the image \(20, 24\)"):
         data.batches("train", [np.array([0])], None)
+    # Other maps are other data: a run on them does not go on with these.
+    assert data.spec.dataset["fingerprint"] != before
+    with pytest.raises(UserError, match="no folder nowhere"):
+        RDS.data(RDS.recipe("tiny", relaxed="maps", relaxed_maps="nowhere"), "scenes", None)
     with pytest.raises(UserError, match=r"relaxed=maps needs a folder"):
         RDS.data(RDS.recipe("tiny", relaxed="maps"), "scenes", None)
 

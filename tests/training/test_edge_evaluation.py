@@ -68,6 +68,19 @@ def test_results_are_those_of_the_library(drawn, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "out"]
 
 
+def test_what_a_killed_evaluation_left_is_in_nobodys_way(drawn, tmp_path, capsys):
+    """It was killed between putting its results in their place and removing those before them."""
+    assert run(drawn, "--out", str(tmp_path / "out")) == 0
+    (tmp_path / ".out.before").mkdir()
+    (tmp_path / ".out.before" / "evaluation.json").write_text("{}")
+    assert run(drawn, "--out", str(tmp_path / "out")) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["maps", "out"]
+    (tmp_path / "file").write_text("mine")
+    assert run(drawn, "--out", str(tmp_path / "file")) == 2
+    assert "expected no such folder, an empty one or an evaluation" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_counts_are_kept_until_something_changes(drawn, tmp_path, monkeypatch):
     out, counted = tmp_path / "out", []
     count = training.edge_evaluation.count_edges

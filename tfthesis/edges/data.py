@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import tensorflow as tf
 
 from tfthesis.data.edge_images import EdgeImages, EdgeSplit, MismatchError, checked, read_soft_map
 from tfthesis.data.image_splits import ImageRows
+from tfthesis.data.image_text import image_identity
 from tfthesis.data.images import decode, read_image, upright_size
 from tfthesis.data.segmented_images import SegmentedImages
 from tfthesis.edges.relaxed import (
@@ -135,6 +138,9 @@ class EdgeData(ImageRows):
             # Two datasets may name their images alike.
             splits["test"] = dataclasses.replace(own, ids=[f"{test.name}/{name}" for name in own.ids])
             fingerprints.append(test.fingerprint())
+        if supervision.maps is not None:
+            soft = [image_identity(path) for path in sorted(supervision.maps.iterdir())]
+            fingerprints.append(hashlib.sha256(json.dumps(soft).encode()).hexdigest())
         super().__init__(dataclasses.replace(dataset, splits=splits))
         self.window, self.supervision = window, supervision
         self._labels: dict[str, list[np.ndarray]] = {}

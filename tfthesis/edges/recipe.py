@@ -139,3 +139,34 @@ class EdgeRecipe(Recipe):
         if self.dataset != "scenes":
             own |= {"scene_images", "scene_size"}
         return frozenset(own)
+
+
+#: Of a network on images of 96 pixels that starts by lot and trains on two cores.
+NARROW = {
+    "dataset": "scenes",
+    "weights": "",
+    "height": 96,
+    "width": 96,
+    "trunk": "narrow",
+    "mirror": True,
+    "loss_reduction": "mean",
+    # Beside a loss that is summed over pixels the thesis's decay is next to none; beside their mean it would be strong.
+    "weight_decay": 0.0,
+    "epochs": (25, 5),
+    "top_rate": 1.0,
+    "side_rate": 1.0,
+    "thresholds": 33,
+}
+#: Of the same in seconds.
+TINY = {
+    "trunk": "tiny",
+    "height": 48,
+    "width": 48,
+    "scene_size": 48,
+    "scene_images": (12, 4, 4),
+    "batch_size": 3,
+    "epochs": (1, 1),
+    "thresholds": 5,
+    "val_images": 2,
+    "val_thresholds": 3,
+}

@@ -37,6 +37,8 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
     if recipe.fusion == "local" and recipe.test_size == "own":
         raise UserError("recipe field 'test_size': local fusion has weights for every place, set it to 'training'")
     maps = Path(recipe.relaxed_maps) if recipe.relaxed_maps else None
+    if maps is not None and not maps.is_dir():
+        raise UserError(f"recipe field 'relaxed_maps': no folder {maps}")
     if recipe.test_dataset not in ("", "scenes") and not recipe.test_folder:
         raise UserError(f"recipe field 'test_folder': name the folder of {recipe.test_dataset}")
     if recipe.coarse_dataset not in ("", "scenes") and not recipe.coarse_folder:

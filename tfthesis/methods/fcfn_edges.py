@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfthesis.edges.methods import edge_method
-from tfthesis.edges.recipe import EdgeRecipe
+from tfthesis.edges.recipe import NARROW, TINY, EdgeRecipe
 
 # What section 2.4.5 names, and for the rest HED's released solver.
 _THESIS = EdgeRecipe(
@@ -24,24 +24,7 @@ _THESIS = EdgeRecipe(
     learning_rate=1e-6,
     fusion_rate=0.001,
 )
-_QUICK = dataclasses.replace(
-    _THESIS,
-    dataset="scenes",
-    weights="",
-    height=96,
-    width=96,
-    trunk="narrow",
-    mirror=True,
-    loss_reduction="mean",
-    # Beside a loss that is summed over pixels the thesis's decay is next to none; beside their mean it would be strong.
-    weight_decay=0.0,
-    learning_rate=0.2,
-    epochs=(25, 5),
-    top_rate=1.0,
-    side_rate=1.0,
-    fusion_rate=1.0,
-    thresholds=33,
-)
+_QUICK = dataclasses.replace(_THESIS, **NARROW, learning_rate=0.2, fusion_rate=1.0)
 
 METHOD = edge_method(
     title="FCFN for edges",
@@ -53,19 +36,7 @@ METHOD = edge_method(
             _QUICK, dataset="bsds500", height=160, width=240, epochs=(40, 8), test_images=50
         ),
         "quick": _QUICK,
-        "tiny": dataclasses.replace(
-            _QUICK,
-            trunk="tiny",
-            height=48,
-            width=48,
-            scene_size=48,
-            scene_images=(12, 4, 4),
-            batch_size=3,
-            epochs=(1, 1),
-            thresholds=5,
-            val_images=2,
-            val_thresholds=3,
-        ),
+        "tiny": dataclasses.replace(_QUICK, **TINY),
     },
     variants={
         "hed": {"fusion": "convolution"},

@@ -10,25 +10,11 @@ from __future__ import annotations
 import dataclasses
 
 from tfthesis.edges.methods import edge_method
-from tfthesis.edges.recipe import EdgeRecipe
+from tfthesis.edges.recipe import NARROW, TINY, EdgeRecipe
 
 _THESIS = EdgeRecipe(dataset="bsds500", weights="imagenet")
-_QUICK = EdgeRecipe(
-    height=96,
-    width=96,
-    trunk="narrow",
-    mirror=True,
-    loss_reduction="mean",
-    # Beside a loss that is summed over pixels the thesis's decay is next to none; beside their mean it would be strong.
-    weight_decay=0.0,
-    learning_rate=0.02,
-    epochs=(25, 5),
-    top_rate=1.0,
-    side_rate=1.0,
-    fusion_rate=0.1,
-    upsampling_rate=0.1,
-    thresholds=33,
-)
+_QUICK = dataclasses.replace(_THESIS, **NARROW, learning_rate=0.02, fusion_rate=0.1, upsampling_rate=0.1)
+
 METHOD = edge_method(
     title="RDS",
     chapter="Liu 2018, chapter 3",
@@ -40,19 +26,7 @@ METHOD = edge_method(
             _QUICK, dataset="bsds500", placement="crop", height=160, width=160, epochs=(40, 8), test_images=50
         ),
         "quick": _QUICK,
-        "tiny": dataclasses.replace(
-            _QUICK,
-            trunk="tiny",
-            height=48,
-            width=48,
-            scene_size=48,
-            scene_images=(12, 4, 4),
-            batch_size=3,
-            epochs=(1, 1),
-            thresholds=5,
-            val_images=2,
-            val_thresholds=3,
-        ),
+        "tiny": dataclasses.replace(_QUICK, **TINY),
     },
     variants={
         "baseline1": {"supervised": (), "relaxed": "none"},
