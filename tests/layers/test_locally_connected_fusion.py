@@ -84,7 +84,20 @@ def test_untrained_it_is_the_mean(options):
     inputs = branches(4, 3, 6, dtype=np.float32)
     layer = LocallyConnectedFusion(activation=None, **options)
     np.testing.assert_allclose(layer(inputs), np.mean(inputs, axis=0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(layer.branch_weights(), [0.25] * 4, rtol=1e-6)
+    means, spreads = layer.branch_weights()
+    np.testing.assert_allclose(means, [0.25] * 4, rtol=1e-6)
+    np.testing.assert_allclose(spreads, [0] * 4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_branch_weights_are_mean_and_deviation_over_positions(kernel_size):
+    inputs = branches(4, 3, 6, dtype=np.float32)
+    layer = LocallyConnectedFusion(kernel_size=kernel_size)
+    kernel = randomised(layer, inputs)["kernel"]
+    of_position = kernel if kernel_size == 1 else kernel.sum(axis=-2)
+    means, spreads = layer.branch_weights()
+    np.testing.assert_allclose(means, of_position.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(spreads, of_position.std(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

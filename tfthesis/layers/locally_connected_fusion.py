@@ -127,11 +127,15 @@ class LocallyConnectedFusion(keras.layers.Layer):
         before = (self.kernel_size - 1) // 2
         return range(-before, self.kernel_size - before)
 
-    def branch_weights(self) -> tf.Tensor:
-        """Return the mean weight of each branch `[S]`, over positions and summed over neighbours (Fig 2.8)."""
+    def branch_weights(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return mean and standard deviation of each branch's weights over the positions, both `[S]` (Fig 2.8).
+
+        The weights of a position's neighbours are summed.
+        """
         kernel = tf.convert_to_tensor(self.kernel)
         total = tf.reduce_sum(kernel, axis=-2) if self.kernel_size > 1 else kernel
-        return tf.reduce_mean(total, axis=list(range(len(total.shape) - 1)))
+        positions = list(range(len(total.shape) - 1))
+        return tf.reduce_mean(total, axis=positions), tf.math.reduce_std(total, axis=positions)
 
     def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
         """Return the shape of one branch."""

@@ -13,9 +13,10 @@ from tfthesis.models.objective_model import ObjectiveModel
 
 @keras.saving.register_keras_serializable("tfthesis")
 class FusionModel(ObjectiveModel):
-    """`ObjectiveModel` whose metrics include the mean weight of each branch of every locally-connected fusion.
+    """`ObjectiveModel` whose metrics include the weights of each branch of every locally-connected fusion.
 
-    They are named after the layer, `fusion_weight_1` and so on, and are what Fig 2.8 draws over training.
+    Their mean over the positions is named after the layer, `fusion_weight_1` and so on, their standard deviation
+    `fusion_spread_1`: what Fig 2.8 draws over training.
     """
 
     def compile(self, optimizer: Any = "sgd", loss: Any = None, **kwargs: Any) -> None:
@@ -23,7 +24,14 @@ class FusionModel(ObjectiveModel):
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
         fusions = [layer for layer in self.layers if isinstance(layer, LocallyConnectedFusion)]
         self.branch_means = [
-            (layer, [keras.metrics.Mean(name=f"{layer.name}_weight_{n + 1}") for n in range(layer.kernel.shape[-1])])
+            (
+                layer,
+                [
+                    keras.metrics.Mean(name=f"{layer.name}_{figure}_{n + 1}")
+                    for figure in ("weight", "spread")
+                    for n in range(layer.kernel.shape[-1])
+                ],
+            )
             for layer in fusions
         ]
 
@@ -35,7 +43,7 @@ class FusionModel(ObjectiveModel):
     def _logs(self, rows: tf.Tensor, parts: dict[str, tf.Tensor], count: tf.Tensor) -> dict[str, tf.Tensor]:
         logs = super()._logs(rows, parts, count)
         for layer, means in self.branch_means:
-            for mean, value in zip(means, tf.unstack(layer.branch_weights()), strict=True):
+            for mean, value in zip(means, tf.unstack(tf.concat(layer.branch_weights(), axis=0)), strict=True):
                 mean.update_state(value)
             logs |= self.vectors({mean.name: mean.result() for mean in means})
         return logs
