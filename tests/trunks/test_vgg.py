@@ -70,6 +70,32 @@ def test_weights_of_keras_applications_give_its_maps(tmp_path, monkeypatch):
         vgg.load_vgg16(ours, "imagenet")
 
 
+@pytest.mark.slow
+def test_the_head_of_keras_applications_gives_its_features(tmp_path):
+    """134 million weights of a whole network, through a file of 550 MB: `fc2` of a photo of 224 pixels is our fc7."""
+    keras.utils.set_random_seed(0)
+    theirs = keras.applications.VGG16(weights=None)
+    for name in ("fc1", "fc2"):
+        # A network that starts by lot has no biases, which would hide those that went astray.
+        layer = theirs.get_layer(name)
+        layer.bias.assign(keras.random.normal(layer.bias.shape, stddev=0.1))
+    theirs.save_weights(tmp_path / "vgg.weights.h5")
+    image = keras.Input((224, 224, 3), name="image")
+    x = vgg.trunk_maps(image, vgg.TRUNKS["vgg16"])["pool5"]
+    for name, kernel in (("fc6", 7), ("fc7", 1)):
+        x = vgg.convolution(4096, kernel, name, padding="valid", dtype="float32")(x)
+    ours = keras.Model(image, x)
+    vgg.load_vgg16(ours, str(tmp_path / "vgg.weights.h5"))
+    pixels = np.random.default_rng(0).uniform(0, 255, (1, 224, 224, 3)).astype(np.float32)
+    features = keras.Model(theirs.input, theirs.get_layer("fc2").output)
+    expected = features(keras.applications.vgg16.preprocess_input(pixels.copy()))
+    assert np.count_nonzero(expected) > 1000
+    np.testing.assert_allclose(ours(pixels)[:, 0, 0], expected, rtol=1e-3, atol=1e-4 * float(np.max(expected)))
+    keras.applications.VGG16(weights=None, include_top=False).save_weights(tmp_path / "headless.weights.h5")
+    with pytest.raises(UserError, match="with its classifier, which fc6 and fc7 are made of"):
+        vgg.load_vgg16(ours, str(tmp_path / "headless.weights.h5"))
+
+
 def test_fully_connected_layers_become_convolutions():
     """A dense layer over 7 x 7 maps and a 7 x 7 convolution of them are one."""
     generator = np.random.default_rng(0)
