@@ -17,7 +17,8 @@ from scipy.ndimage import binary_dilation, sobel
 from tfthesis.data.edge_images import EdgeImages, EdgeSplit
 from tfthesis.data.segmented_images import SegmentedImages, SegmentedSplit, colour_wheel
 from tfthesis.discovery import load_method
-from tfthesis.edges import networks
+from tfthesis.edges import data as data_of_edges
+from tfthesis.edges import evaluation, networks
 from tfthesis.edges.counting import count_edges, even_thresholds
 from tfthesis.edges.data import EdgeData, Supervision, Window, _stretched
 from tfthesis.edges.detection import EdgeDetector
@@ -26,6 +27,7 @@ from tfthesis.edges.scores import score_edges
 from tfthesis.edges.thinning import suppress_non_maxima
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
+from tfthesis.processes import allow_processes, map_in_processes
 
 RDS, FCFN = load_method("rds"), load_method("fcfn_edges")
 ANY = Spec(inputs={"image": (None, None, 3)})
@@ -273,6 +275,29 @@ def test_thin_edges_stay_whole_when_an_image_is_stretched(size):
     np.testing.assert_array_equal(_stretched(relaxed, 2, 4), relaxed)
 
 
+def test_images_are_prepared_on_the_processor(logical_devices, monkeypatch):
+    """Whatever device is the default one, such as a GPU: here the second of two that stand for it."""
+    devices, resize, decode = [], tf.image.resize, data_of_edges.decode
+
+    def seen(function):
+        def call(*arguments, **options):
+            devices.append(function(*arguments, **options))
+            return devices[-1]
+
+        return call
+
+    monkeypatch.setattr(tf.image, "resize", seen(resize))
+    monkeypatch.setattr(data_of_edges, "decode", seen(decode))
+    splits = drawn(count=2).splits
+    for name, split in splits.items():
+        files = [tf.io.encode_png(image).numpy() for image in split.images]
+        splits[name] = EdgeSplit(split.ids, files, split.edges)
+    data = EdgeData(EdgeImages("mine", splits), Window(8, 8), Supervision())
+    with tf.device(logical_devices[1]):
+        assert data.placed("train", 1).shape == (8, 8, 3)
+    assert len(devices) >= 2 and all(tensor.device.endswith("CPU:0") for tensor in devices)
+
+
 def test_local_fusion_learns():
     """Each of its weights sees one place: without a rate of its own it would stay where it starts."""
     keras.utils.set_random_seed(0)
@@ -377,6 +402,21 @@ def test_what_is_measured_is_the_benchmark(opened):
     assert len(few.samples["row"]) == 2 and "3 thresholds" in few.protocol
     some = method.evaluate(model, data, method.recipe("tiny", test_images=1), "test")
     assert len(some.samples["row"]) == 1
+
+
+def test_several_processes_measure_the_same(opened, monkeypatch):
+    method, recipe, data, model = opened
+    monkeypatch.setattr(evaluation, "_FEW_MAPS", 1)
+    alone = method.evaluate(model, data, recipe, "test")
+    asked = []
+    monkeypatch.setattr(
+        evaluation, "map_in_processes", lambda *given: asked.append(given[2]) or map_in_processes(*given)
+    )
+    with allow_processes(2):
+        shared = method.evaluate(model, data, recipe, "test")
+    assert asked == [2]
+    assert shared.scalars == alone.scalars and shared.tables == alone.tables and shared.curves == alone.curves
+    np.testing.assert_array_equal(shared.samples["best_f"], alone.samples["best_f"])
 
 
 def test_served_maps_have_the_size_of_each_photo(opened):

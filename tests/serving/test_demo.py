@@ -63,13 +63,16 @@ def write_export(folder):
     texts, images = np.array([b"red"], object), np.array([picture((9, 9, 9))], object)
     signatures = {
         "encode_text": Signature(lambda text: encoders.text(text), {"text": strings}, {"text": texts}, ""),
-        "encode_image": Signature(lambda image: encoders.image(image), {"image": strings}, {"image": images}, ""),
-        "classify": Signature(lambda image: encoders.classify(image), {"image": strings}, {"image": images}, ""),
-        "segment": Signature(lambda image: encoders.segment(image), {"image": strings}, {"image": images}, ""),
-        "detect_edges": Signature(lambda image: encoders.detect_edges(image), {"image": strings}, {"image": images}, ""),
-        "edge_probabilities": Signature(
-            lambda image: encoders.edge_probabilities(image), {"image": strings}, {"image": images}, ""
-        ),
+    }
+    takes_images = {
+        "encode_image": lambda image: encoders.image(image),
+        "classify": lambda image: encoders.classify(image),
+        "segment": lambda image: encoders.segment(image),
+        "detect_edges": lambda image: encoders.detect_edges(image),
+        "edge_probabilities": lambda image: encoders.edge_probabilities(image),
+    }
+    signatures |= {
+        name: Signature(function, {"image": strings}, {"image": images}, "") for name, function in takes_images.items()
     }
     return write_saved_model(Served(signatures, [encoders]), folder, metadata={"model": {}, "index": {}})
 
