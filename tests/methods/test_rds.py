@@ -194,7 +194,7 @@ def test_a_step_of_baseline_2_against_a_short_version():
     gradients = tape.gradient(loss, twin.trainable_variables)
     rates = {"side": 1.0, "fusion": 0.1, "upsampling": 0.1}
     for variable, gradient, trained in zip(twin.trainable_variables, gradients, model.trainable_variables, strict=True):
-        rate = 0.02 * next((rates[key] for key in rates if variable.path.startswith(key)), 1.0)
+        rate = recipe.learning_rate * next((rates[key] for key in rates if variable.path.startswith(key)), 1.0)
         rate *= 2 if variable.path.endswith("bias") else 1
         decay = 0.01 if variable.path.endswith("kernel") else 0.0
         expected = variable - rate * (gradient + decay * variable)
