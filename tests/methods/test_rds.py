@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.io
 import skimage.feature
 import skimage.filters
 import tensorflow as tf
@@ -37,6 +38,8 @@ def drawn(height=20, width=24, count=4, annotators=3, seed=0):
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (count, height, width, 3)).astype(np.uint8)
     edges = [generator.random((annotators, height, width)) < 0.2 for _ in range(count)]
+    for maps in edges:
+        maps[0, 0, 0] = True
     split = EdgeSplit([f"image {n}" for n in range(count)], images, edges)
     return EdgeImages("mine", {"train": split, "val": split_named(split, "v"), "test": split_named(split, "t")})
 
@@ -322,6 +325,21 @@ def test_an_image_smaller_than_the_crop_is_filled_up():
     np.testing.assert_allclose(images[0, 31, 31], images[0, :20, :24].mean(axis=(0, 1)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("border", [0, 35])
+def test_images_smaller_than_what_a_network_sees(monkeypatch, border):
+    """The last output sees more than a hundred pixels; these images are poolings of nothing but themselves."""
+    monkeypatch.setitem(networks.BORDERS, "tiny", border)
+    recipe = RDS.recipe("tiny")
+    model = RDS.build(recipe, ANY)
+    for height, width in ((1, 1), (1, 9), (5, 3)):
+        data = EdgeData(drawn(height, width, count=2), Window(height, width), Supervision(1))
+        edges = EdgeDetector(model).probabilities(data.image("test", 0)).numpy()
+        assert edges.shape == (height, width) and np.isfinite(edges).all()
+        images, found, _ = targets_of(data, [0, 1])
+        assert images.shape == (2, height, width, 3) and found.shape == (2, height, width)
+        assert 0 <= RDS.evaluate(model, data, recipe, "test").scalars["ods"] <= 100
+
+
 def test_coarse_edges_are_the_borders_of_a_segmentation():
     maps = np.zeros((2, 6, 6), np.uint8)
     maps[0, 2:4, 2:4] = 1
@@ -337,6 +355,27 @@ def test_coarse_edges_are_the_borders_of_a_segmentation():
     np.testing.assert_array_equal(edges[0], expected)
     with pytest.raises(UserError, match="unknown split"):
         EdgeData(drawn(), Window(6, 6), Supervision()).size("coarse")
+
+
+def test_coarse_edges_may_be_those_of_an_edge_dataset(tmp_path):
+    """PASCAL Context has more classes than a segmentation dataset can have, and is read as their borders."""
+    (tmp_path / "trainval").mkdir()
+    (tmp_path / "JPEGImages").mkdir()
+    labels = np.full((48, 48), 300, np.uint16)
+    labels[:, 20:] = 400
+    scipy.io.savemat(tmp_path / "trainval" / "a.mat", {"LabelMap": labels})
+    PIL.Image.fromarray(np.zeros((48, 48, 3), np.uint8)).save(tmp_path / "JPEGImages" / "a.jpg")
+    recipe = RDS.recipe("tiny", coarse_dataset="pascal_context", coarse_folder=str(tmp_path))
+    data = RDS.data(recipe, "scenes", None)
+    assert data.size("coarse") == 1 and data.item_ids("coarse", np.array([0])) == ["coarse/a"]
+    _, edges, relaxed = targets_of(data, [0], split="coarse")
+    expected = np.zeros((48, 48), bool)
+    expected[:, 18:21] = True
+    np.testing.assert_array_equal(edges[0], expected)
+    np.testing.assert_array_equal(relaxed[0], np.repeat(edges[0][..., None], 5, axis=-1))
+    assert RDS.stages(recipe)[0].split == "coarse"
+    with pytest.raises(UserError, match="Did you mean 'pascal_context'"):
+        RDS.data(RDS.recipe("tiny", coarse_dataset="pascal_contxt", coarse_folder="x"), "scenes", None)
 
 
 def test_another_dataset_can_be_measured():

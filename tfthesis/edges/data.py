@@ -35,7 +35,7 @@ from tfthesis.errors import UserError
 from tfthesis.losses.edge_detection import SIDES
 from tfthesis.method import Spec
 
-#: Split of the images of a segmentation dataset (CEA).
+#: Split of the images whose coarse edges are trained on first (CEA).
 COARSE = "coarse"
 #: Label of a pixel that counts for nothing.
 _IGNORED = 255
@@ -119,7 +119,7 @@ class EdgeData(ImageRows):
         dataset: what a reader returned.
         window: of training images.
         supervision: their labels.
-        coarse: a segmentation dataset, whose training images become the split `coarse`.
+        coarse: a dataset of segmentations or edges, whose training images become the split `coarse`.
         test: another dataset, whose test split is measured instead of this one's.
         any_size: whether the network takes images of any size; otherwise those of `window` only.
     """
@@ -129,7 +129,7 @@ class EdgeData(ImageRows):
         dataset: EdgeImages,
         window: Window,
         supervision: Supervision,
-        coarse: SegmentedImages | None = None,
+        coarse: SegmentedImages | EdgeImages | None = None,
         test: EdgeImages | None = None,
         any_size: bool = True,
     ):
@@ -321,9 +321,11 @@ class _CoarseEdges:
         return checked([segmentation_edges(self.labels.read())], str(self.labels))
 
 
-def _coarse_split(dataset: SegmentedImages) -> EdgeSplit:
+def _coarse_split(dataset: SegmentedImages | EdgeImages) -> EdgeSplit:
     split = dataset.split("train")
     ids = [f"{COARSE}/{name}" for name in split.ids]
+    if isinstance(dataset, EdgeImages):
+        return dataclasses.replace(split, ids=ids)
     if isinstance(split.maps, np.ndarray):
         edges = [segmentation_edges(labels)[None] for labels in split.maps]
         with_edges = [row for row, found in enumerate(edges) if found.any()]

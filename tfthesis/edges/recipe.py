@@ -67,7 +67,7 @@ class EdgeRecipe(Recipe):
 
     coarse_dataset: str = setting(
         "",
-        "segmentation dataset whose borders train the fused output first (CEA); empty leaves it out",
+        "dataset whose borders of segments, or edges, train the fused output first (CEA); empty leaves it out",
         source="Eq 3.6",
     )
     coarse_folder: str = setting("", "where it lies")
