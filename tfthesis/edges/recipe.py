@@ -158,7 +158,7 @@ NARROW = {
     "thresholds": 33,
 }
 #: Of the same network on BSDS500, in a few minutes of one core.
-PHOTOGRAPHS = {"dataset": "bsds500", "epochs": (20, 4), "test_images": 50, "val_images": 10}
+PHOTOGRAPHS = {"dataset": "bsds500", "epochs": (14, 3), "test_images": 50, "val_images": 10}
 #: Of the same in seconds.
 TINY = {
     "trunk": "tiny",
