@@ -12,18 +12,16 @@ image are kept under a hash of its map, its edges and the protocol.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures.process
 import csv
 import dataclasses
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,7 @@ from tfthesis.edges.scores import EdgeScores, score_edges
 from tfthesis.edges.thinning import suppress_non_maxima
 from tfthesis.errors import UserError
 from tfthesis.method import SPLITS
+from tfthesis.processes import map_in_processes
 from training.command_line import Parser, at_least_one
 from training.files import replacing, sync_folder
 from training.progress import Progress, make_progress
@@ -124,28 +123,11 @@ def count_images(jobs: Sequence[Job], processes: int, progress: Progress) -> lis
         UserError: what `count_image` raises; the counts of images that were done are kept.
     """
     done: list[EdgeCounts] = []
-    for counts in _results(jobs, processes):
+    calls = ((job,) for job in jobs)
+    for counts in map_in_processes(count_image, calls, processes, "with fewer --jobs they need less memory"):
         done.append(counts)
         progress.count("images", len(done), len(jobs))
     return done
-
-
-def _results(jobs: Sequence[Job], processes: int) -> Iterator[EdgeCounts]:
-    if processes == 1:
-        yield from map(count_image, jobs)
-        return
-    # A process that begins anew, since one that has loaded TensorFlow must not be copied.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
-        try:
-            yield from pool.map(count_image, jobs)
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise UserError(
-                f"one of {processes} processes was killed; with fewer --jobs they need less memory"
-            ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:

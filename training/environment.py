@@ -31,6 +31,16 @@ def describe_environment(argv: Sequence[str] | None = None) -> dict[str, Any]:
     }
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use: those that it is bound to, and no more than `OMP_NUM_THREADS`.
+
+    That is how `python -m training.reproduce --jobs N` gives each run its share.
+    """
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, int(share)) if share.isdecimal() and int(share) else cores
+
+
 def package_version(package: str) -> str | None:
     """Return the version of an installed package, or None."""
     try:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfthesis.errors import UserError
+from tfthesis.processes import allow_processes
 from training.command_line import listing, listing_text, recipe_help, run_parser
+from training.environment import usable_cores
 from training.progress import listening, make_progress
 from training.request import Request
 from training.run_directory import RunDirectory
@@ -93,7 +95,7 @@ def _train(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
     from training.execution import execute, open_data
 
-    with make_progress(options.quiet) as progress, listening(progress):
+    with make_progress(options.quiet) as progress, listening(progress), allow_processes(usable_cores()):
         if options.dry_run:
             from training.dry_run import dry_run_text
 

@@ -138,6 +138,67 @@ def test_edges_that_do_not_fit(tmp_path):
         BerkeleyFile(path, image).read()
 
 
+@pytest.fixture
+def context(tmp_path):
+    """PASCAL Context: two images with classes above 255, one of which nobody has named everywhere; a third without."""
+    (tmp_path / "trainval").mkdir()
+    maps = {"2008_2": np.full(SIZE, 431, np.uint16), "2008_1": np.full(SIZE, 18, np.uint16)}
+    maps["2008_2"][:, 4:] = 175
+    maps["2008_1"][2:5, 2:5] = 274
+    maps["2008_1"][3, 3:5] = 0
+    for name in (*maps, "2008_3"):
+        write_image(tmp_path / "JPEGImages" / f"{name}.jpg")
+    for name, labels in maps.items():
+        scipy.io.savemat(tmp_path / "trainval" / f"{name}.mat", {"LabelMap": labels})
+    return tmp_path
+
+
+def test_pascal_context(context, tmp_path_factory):
+    data = open_edges("pascal_context", context)
+    assert data.counts() == {"train": 2} and data.split("train").ids == ["2008_1", "2008_2"]
+    one, two = (edges.read() for edges in data.split("train").edges)
+    expected = np.zeros((1, *SIZE), bool)
+    expected[:, :, 3] = True
+    np.testing.assert_array_equal(two, expected)
+    # What nobody has named belongs to the nearest class: the object is whole.
+    expected = np.zeros((1, *SIZE), bool)
+    expected[0, 1, 2:5] = expected[0, 4, 2:5] = expected[0, 2:5, 1] = expected[0, 2:5, 4] = True
+    np.testing.assert_array_equal(one, expected)
+    elsewhere = tmp_path_factory.mktemp("labels")
+    (context / "trainval").rename(elsewhere / "own")
+    again = open_edges("pascal_context", context, labels=str(elsewhere / "own"))
+    np.testing.assert_array_equal(again.split("train").edges[0].read(), one)
+    with pytest.raises(UserError, match=r"trainval is missing; expected VOCdevkit/VOC2010 with JPEGImages"):
+        open_edges("pascal_context", context)
+
+
+def test_pascal_context_errors(context):
+    file = context / "trainval" / "2008_1.mat"
+    (edges, _) = open_edges("pascal_context", context).split("train").edges
+    for content in ({"labels": np.eye(3)}, {"LabelMap": np.eye(3)}, {"LabelMap": np.zeros((2, 6, 8), int)}):
+        scipy.io.savemat(file, content)
+        with pytest.raises(UserError, match=r"2008_1.mat: expected a matrix LabelMap of whole numbers"):
+            edges.read()
+    scipy.io.savemat(file, {"LabelMap": np.eye(5, dtype=np.uint16)})
+    with pytest.raises(UserError, match=r"expected maps of the size of .*2008_1.jpg, 6 x 8, got 5 x 5"):
+        edges.read()
+    scipy.io.savemat(file, {"LabelMap": np.ones(SIZE, np.uint16)})
+    with pytest.raises(UserError, match="without a single edge pixel"):
+        edges.read()
+    file.write_bytes(file.read_bytes()[:150])
+    with pytest.raises(UserError, match="expected a matrix LabelMap"):
+        edges.read()
+    file.unlink()
+    with pytest.raises(UserError, match="No such file"):
+        edges.read()
+    (context / "JPEGImages" / "2008_2.jpg").unlink()
+    with pytest.raises(UserError, match=r"no file .*2008_2.jpg, whose classes .*2008_2.mat holds"):
+        open_edges("pascal_context", context)
+    (context / "trainval" / "2008_2.mat").unlink()
+    with pytest.raises(UserError, match=r"trainval: no .mat files"):
+        open_edges("pascal_context", context)
+
+
 def test_edge_folders(tmp_path):
     first, second = drawn(3, 1), drawn(1, 2)
     for name in ("one", "two"):
@@ -235,7 +296,7 @@ def test_contradictions():
 
 
 def test_names():
-    assert set(edge_names()) == {"bsds500", "nyud", "edge_folders", "scenes"}
+    assert set(edge_names()) == {"bsds500", "nyud", "edge_folders", "pascal_context", "scenes"}
     with pytest.raises(UserError, match="Did you mean 'bsds500'"):
         open_edges("bsds50")
     with pytest.raises(UserError, match="no folder"):

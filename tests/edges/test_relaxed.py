@@ -15,8 +15,10 @@ from tfthesis.edges.relaxed import (
     agreed_edges,
     canny,
     dilate,
+    packed_labels,
     relaxed_labels,
     segmentation_edges,
+    unpacked_labels,
 )
 
 
@@ -34,6 +36,17 @@ def test_positive_labels_win_after_dilation():
     assert (found == 1).sum() == 9 and (found == 2).sum() == 6
     # Without anything relaxed the side outputs are supervised by the ground truth.
     np.testing.assert_array_equal(relaxed_labels(truth, truth), dilate(truth))
+
+
+def test_labels_as_a_byte_a_pixel():
+    """Every set of labels that a pixel can have comes back: an edge, or any of the sides relaxed."""
+    sides = np.indices([2] * 5).reshape(5, -1).T
+    labels = np.concatenate([[[1] * 6], np.pad(2 * sides, ((0, 0), (1, 0)))]).astype(np.uint8).reshape(3, 11, 6)
+    packed = packed_labels(labels)
+    assert packed.dtype == np.uint8 and packed.shape == (3, 11) and len(np.unique(packed)) == 33
+    found = unpacked_labels(packed, 5)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, labels)
 
 
 def test_three_annotators_make_an_edge():

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.io
 import skimage.feature
 import skimage.filters
 import tensorflow as tf
@@ -17,7 +18,8 @@ from scipy.ndimage import binary_dilation, sobel
 from tfthesis.data.edge_images import EdgeImages, EdgeSplit
 from tfthesis.data.segmented_images import SegmentedImages, SegmentedSplit, colour_wheel
 from tfthesis.discovery import load_method
-from tfthesis.edges import networks
+from tfthesis.edges import data as data_of_edges
+from tfthesis.edges import evaluation, networks
 from tfthesis.edges.counting import count_edges, even_thresholds
 from tfthesis.edges.data import EdgeData, Supervision, Window, _stretched
 from tfthesis.edges.detection import EdgeDetector
@@ -26,6 +28,7 @@ from tfthesis.edges.scores import score_edges
 from tfthesis.edges.thinning import suppress_non_maxima
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
+from tfthesis.processes import allow_processes, map_in_processes
 
 RDS, FCFN = load_method("rds"), load_method("fcfn_edges")
 ANY = Spec(inputs={"image": (None, None, 3)})
@@ -35,6 +38,8 @@ def drawn(height=20, width=24, count=4, annotators=3, seed=0):
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (count, height, width, 3)).astype(np.uint8)
     edges = [generator.random((annotators, height, width)) < 0.2 for _ in range(count)]
+    for maps in edges:
+        maps[0, 0, 0] = True
     split = EdgeSplit([f"image {n}" for n in range(count)], images, edges)
     return EdgeImages("mine", {"train": split, "val": split_named(split, "v"), "test": split_named(split, "t")})
 
@@ -192,7 +197,7 @@ def test_a_step_of_baseline_2_against_a_short_version():
     gradients = tape.gradient(loss, twin.trainable_variables)
     rates = {"side": 1.0, "fusion": 0.1, "upsampling": 0.1}
     for variable, gradient, trained in zip(twin.trainable_variables, gradients, model.trainable_variables, strict=True):
-        rate = 0.02 * next((rates[key] for key in rates if variable.path.startswith(key)), 1.0)
+        rate = recipe.learning_rate * next((rates[key] for key in rates if variable.path.startswith(key)), 1.0)
         rate *= 2 if variable.path.endswith("bias") else 1
         decay = 0.01 if variable.path.endswith("kernel") else 0.0
         expected = variable - rate * (gradient + decay * variable)
@@ -273,6 +278,29 @@ def test_thin_edges_stay_whole_when_an_image_is_stretched(size):
     np.testing.assert_array_equal(_stretched(relaxed, 2, 4), relaxed)
 
 
+def test_images_are_prepared_on_the_processor(logical_devices, monkeypatch):
+    """Whatever device is the default one, such as a GPU: here the second of two that stand for it."""
+    devices, resize, decode = [], tf.image.resize, data_of_edges.decode
+
+    def seen(function):
+        def call(*arguments, **options):
+            devices.append(function(*arguments, **options))
+            return devices[-1]
+
+        return call
+
+    monkeypatch.setattr(tf.image, "resize", seen(resize))
+    monkeypatch.setattr(data_of_edges, "decode", seen(decode))
+    splits = drawn(count=2).splits
+    for name, split in splits.items():
+        files = [tf.io.encode_png(image).numpy() for image in split.images]
+        splits[name] = EdgeSplit(split.ids, files, split.edges)
+    data = EdgeData(EdgeImages("mine", splits), Window(8, 8), Supervision())
+    with tf.device(logical_devices[1]):
+        assert data.placed("train", 1).shape == (8, 8, 3)
+    assert len(devices) >= 2 and all(tensor.device.endswith("CPU:0") for tensor in devices)
+
+
 def test_local_fusion_learns():
     """Each of its weights sees one place: without a rate of its own it would stay where it starts."""
     keras.utils.set_random_seed(0)
@@ -297,6 +325,21 @@ def test_an_image_smaller_than_the_crop_is_filled_up():
     np.testing.assert_allclose(images[0, 31, 31], images[0, :20, :24].mean(axis=(0, 1)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("border", [0, 35])
+def test_images_smaller_than_what_a_network_sees(monkeypatch, border):
+    """The last output sees more than a hundred pixels; these images are poolings of nothing but themselves."""
+    monkeypatch.setitem(networks.BORDERS, "tiny", border)
+    recipe = RDS.recipe("tiny")
+    model = RDS.build(recipe, ANY)
+    for height, width in ((1, 1), (1, 9), (5, 3)):
+        data = EdgeData(drawn(height, width, count=2), Window(height, width), Supervision(1))
+        edges = EdgeDetector(model).probabilities(data.image("test", 0)).numpy()
+        assert edges.shape == (height, width) and np.isfinite(edges).all()
+        images, found, _ = targets_of(data, [0, 1])
+        assert images.shape == (2, height, width, 3) and found.shape == (2, height, width)
+        assert 0 <= RDS.evaluate(model, data, recipe, "test").scalars["ods"] <= 100
+
+
 def test_coarse_edges_are_the_borders_of_a_segmentation():
     maps = np.zeros((2, 6, 6), np.uint8)
     maps[0, 2:4, 2:4] = 1
@@ -312,6 +355,27 @@ def test_coarse_edges_are_the_borders_of_a_segmentation():
     np.testing.assert_array_equal(edges[0], expected)
     with pytest.raises(UserError, match="unknown split"):
         EdgeData(drawn(), Window(6, 6), Supervision()).size("coarse")
+
+
+def test_coarse_edges_may_be_those_of_an_edge_dataset(tmp_path):
+    """PASCAL Context has more classes than a segmentation dataset can have, and is read as their borders."""
+    (tmp_path / "trainval").mkdir()
+    (tmp_path / "JPEGImages").mkdir()
+    labels = np.full((48, 48), 300, np.uint16)
+    labels[:, 20:] = 400
+    scipy.io.savemat(tmp_path / "trainval" / "a.mat", {"LabelMap": labels})
+    PIL.Image.fromarray(np.zeros((48, 48, 3), np.uint8)).save(tmp_path / "JPEGImages" / "a.jpg")
+    recipe = RDS.recipe("tiny", coarse_dataset="pascal_context", coarse_folder=str(tmp_path))
+    data = RDS.data(recipe, "scenes", None)
+    assert data.size("coarse") == 1 and data.item_ids("coarse", np.array([0])) == ["coarse/a"]
+    _, edges, relaxed = targets_of(data, [0], split="coarse")
+    expected = np.zeros((48, 48), bool)
+    expected[:, 18:21] = True
+    np.testing.assert_array_equal(edges[0], expected)
+    np.testing.assert_array_equal(relaxed[0], np.repeat(edges[0][..., None], 5, axis=-1))
+    assert RDS.stages(recipe)[0].split == "coarse"
+    with pytest.raises(UserError, match="Did you mean 'pascal_context'"):
+        RDS.data(RDS.recipe("tiny", coarse_dataset="pascal_contxt", coarse_folder="x"), "scenes", None)
 
 
 def test_another_dataset_can_be_measured():
@@ -377,6 +441,21 @@ def test_what_is_measured_is_the_benchmark(opened):
     assert len(few.samples["row"]) == 2 and "3 thresholds" in few.protocol
     some = method.evaluate(model, data, method.recipe("tiny", test_images=1), "test")
     assert len(some.samples["row"]) == 1
+
+
+def test_several_processes_measure_the_same(opened, monkeypatch):
+    method, recipe, data, model = opened
+    monkeypatch.setattr(evaluation, "_FEW_MAPS", 1)
+    alone = method.evaluate(model, data, recipe, "test")
+    asked = []
+    monkeypatch.setattr(
+        evaluation, "map_in_processes", lambda *given: asked.append(given[2]) or map_in_processes(*given)
+    )
+    with allow_processes(2):
+        shared = method.evaluate(model, data, recipe, "test")
+    assert asked == [2]
+    assert shared.scalars == alone.scalars and shared.tables == alone.tables and shared.curves == alone.curves
+    np.testing.assert_array_equal(shared.samples["best_f"], alone.samples["best_f"])
 
 
 def test_served_maps_have_the_size_of_each_photo(opened):

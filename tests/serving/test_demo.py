@@ -45,6 +45,16 @@ class Colours(Encoders):
             "shares": tf.tile([[0.75, 0.25, 0.0]], [count, 1]),
         }
 
+    def detect_edges(self, image):
+        """Give every image a grey picture of 3 x 7 pixels, as an edge detector does."""
+        picture = tf.io.encode_png(tf.fill([3, 7, 1], tf.constant(9, tf.uint8)))
+        return {"edges_bytes": tf.repeat(picture, tf.shape(image)[0])}
+
+    def edge_probabilities(self, image):
+        """Give every image a map of numbers, which no person looks at."""
+        count = tf.shape(image)[0]
+        return {"edges": tf.zeros([count, 3, 7]), "size": tf.tile([[3, 7]], [count, 1])}
+
 
 def write_export(folder):
     """Write an export of encoders, a classifier, and a search of another kind that some later method may have."""
@@ -53,9 +63,16 @@ def write_export(folder):
     texts, images = np.array([b"red"], object), np.array([picture((9, 9, 9))], object)
     signatures = {
         "encode_text": Signature(lambda text: encoders.text(text), {"text": strings}, {"text": texts}, ""),
-        "encode_image": Signature(lambda image: encoders.image(image), {"image": strings}, {"image": images}, ""),
-        "classify": Signature(lambda image: encoders.classify(image), {"image": strings}, {"image": images}, ""),
-        "segment": Signature(lambda image: encoders.segment(image), {"image": strings}, {"image": images}, ""),
+    }
+    takes_images = {
+        "encode_image": lambda image: encoders.image(image),
+        "classify": lambda image: encoders.classify(image),
+        "segment": lambda image: encoders.segment(image),
+        "detect_edges": lambda image: encoders.detect_edges(image),
+        "edge_probabilities": lambda image: encoders.edge_probabilities(image),
+    }
+    signatures |= {
+        name: Signature(function, {"image": strings}, {"image": images}, "") for name, function in takes_images.items()
     }
     return write_saved_model(Served(signatures, [encoders]), folder, metadata={"model": {}, "index": {}})
 
@@ -295,6 +312,20 @@ def test_an_image_is_segmented(page, tmp_path):
     assert link.get_attribute("download") == "map.png"
     file = base64.b64decode(link.get_attribute("href").partition("base64,")[2])
     assert tf.io.decode_png(file).numpy().tolist() == np.ones([4, 5, 1]).tolist()
+
+
+def test_edges_of_an_image_are_shown(page, tmp_path):
+    (tmp_path / "blue.png").write_bytes(picture(COLOURS["blue"]))
+    page.all("#input-image")[0].send_keys(str(tmp_path / "blue.png"))
+    panel = "[aria-labelledby=panel-detect_edges]"
+    assert page.wait(f"{panel} figure img")
+    assert page.text_of("#panel-detect_edges") == "Detect edges" and page.text_of(f"{panel} figcaption") == "Edges"
+    size = (
+        f"const image = document.querySelector('{panel} figure img'); return [image.naturalWidth, image.naturalHeight]"
+    )
+    page.eventually(lambda: page.driver.execute_script(size) == [7, 3])
+    # The same edges as numbers have no panel, and nothing fails.
+    assert not page.all("#panel-edge_probabilities") and not page.text_of("#error")
 
 
 def test_an_image_can_be_dropped(page):

@@ -26,18 +26,22 @@ from tfthesis.edges.relaxed import (
     agreed_edges,
     canny,
     dilate,
+    packed_labels,
     relaxed_labels,
     segmentation_edges,
+    unpacked_labels,
 )
 from tfthesis.errors import UserError
 from tfthesis.losses.edge_detection import SIDES
 from tfthesis.method import Spec
 
-#: Split of the images of a segmentation dataset (CEA).
+#: Split of the images whose coarse edges are trained on first (CEA).
 COARSE = "coarse"
 #: Label of a pixel that counts for nothing.
 _IGNORED = 255
 _READERS = 4
+# Images are prepared one by one: on an accelerator that would wait for the training step, and copy each there and back.
+_HOST = "CPU:0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,14 +112,14 @@ class Window:
 class EdgeData(ImageRows):
     """Images with edges; implements `tfthesis.method.Data`. Its rows are images.
 
-    Labels of training images are made once, when a split is first trained on, and kept in memory. Files that cannot be
-    read are skipped and listed; edges of another size than their image are an error.
+    Labels of training images are made once, when a split is first trained on, and kept in memory, a byte a pixel. Files
+    that cannot be read are skipped and listed; edges of another size than their image are an error.
 
     Args:
         dataset: what a reader returned.
         window: of training images.
         supervision: their labels.
-        coarse: a segmentation dataset, whose training images become the split `coarse`.
+        coarse: a dataset of segmentations or edges, whose training images become the split `coarse`.
         test: another dataset, whose test split is measured instead of this one's.
         any_size: whether the network takes images of any size; otherwise those of `window` only.
     """
@@ -125,7 +129,7 @@ class EdgeData(ImageRows):
         dataset: EdgeImages,
         window: Window,
         supervision: Supervision,
-        coarse: SegmentedImages | None = None,
+        coarse: SegmentedImages | EdgeImages | None = None,
         test: EdgeImages | None = None,
         any_size: bool = True,
     ):
@@ -161,7 +165,7 @@ class EdgeData(ImageRows):
             size = upright_size(data)
             edges = opened.edges[row]
             edges = edges if isinstance(edges, np.ndarray) else edges.read()
-            decode(tf.constant(data))
+            _decoded(data)
         except MismatchError:
             raise
         except UserError as error:
@@ -178,7 +182,7 @@ class EdgeData(ImageRows):
     def image(self, split: str, row: int) -> np.ndarray:
         """Return the pixels uint8 `[H, W, 3]` of an image at its own size."""
         image = self.split(split).images[row]
-        return image if isinstance(image, np.ndarray) else decode(tf.constant(read_image(image))).numpy()
+        return image if isinstance(image, np.ndarray) else _decoded(read_image(image))
 
     def placed(self, split: str, row: int) -> np.ndarray:
         """Return an image float32 `[height, width, 3]` as training would see it, without any lot."""
@@ -209,7 +213,8 @@ class EdgeData(ImageRows):
             targets = np.zeros((len(batch), height, width, 1 + SIDES), np.uint8)
             for place, row in enumerate(batch.tolist()):
                 lot = None if key is None else np.random.default_rng((*key, row))
-                images[place], targets[place] = self._placed(self.image(split, row), labels[row], lot)
+                own = unpacked_labels(labels[row], SIDES)
+                images[place], targets[place] = self._placed(self.image(split, row), own, lot)
             return batch, images, targets
 
         def element(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -230,7 +235,7 @@ class EdgeData(ImageRows):
         )
 
     def _labels_of(self, split: str) -> list[np.ndarray]:
-        """Return the labels of every image of a split; see `Supervision.labels`."""
+        """Return the labels of every image of a split, packed; see `Supervision.labels`."""
         if split not in self._labels:
             opened = self.split(split)
             # Coarse edges train the fused output alone, and are one annotator's.
@@ -238,8 +243,8 @@ class EdgeData(ImageRows):
             with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
                 self._labels[split] = list(
                     pool.map(
-                        lambda row: supervision.labels(
-                            self.image(split, row), self.annotators(split, row), opened.ids[row]
+                        lambda row: packed_labels(
+                            supervision.labels(self.image(split, row), self.annotators(split, row), opened.ids[row])
                         ),
                         range(len(opened)),
                     )
@@ -258,11 +263,18 @@ class EdgeData(ImageRows):
             part = (slice(top, top + window.height), slice(left, left + window.width))
             pixels, labels = pixels[part], labels[part]
         else:
-            pixels = tf.image.resize(pixels, [window.height, window.width], antialias=True).numpy()
+            with tf.device(_HOST):
+                pixels = tf.image.resize(pixels, [window.height, window.width], antialias=True).numpy()
             labels = _stretched(labels, window.height, window.width)
         if window.mirror and lot is not None and lot.integers(2):
             pixels, labels = pixels[:, ::-1], labels[:, ::-1]
         return pixels, labels
+
+
+def _decoded(data: bytes) -> np.ndarray:
+    """Return the pixels uint8 `[H, W, 3]` of an image file."""
+    with tf.device(_HOST):
+        return decode(tf.constant(data)).numpy()
 
 
 # Of the labels that come to lie on one pixel an edge wins, then a relaxed label; it is its own inverse.
@@ -309,9 +321,11 @@ class _CoarseEdges:
         return checked([segmentation_edges(self.labels.read())], str(self.labels))
 
 
-def _coarse_split(dataset: SegmentedImages) -> EdgeSplit:
+def _coarse_split(dataset: SegmentedImages | EdgeImages) -> EdgeSplit:
     split = dataset.split("train")
     ids = [f"{COARSE}/{name}" for name in split.ids]
+    if isinstance(dataset, EdgeImages):
+        return dataclasses.replace(split, ids=ids)
     if isinstance(split.maps, np.ndarray):
         edges = [segmentation_edges(labels)[None] for labels in split.maps]
         with_edges = [row for row, found in enumerate(edges) if found.any()]

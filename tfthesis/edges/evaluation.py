@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import keras
@@ -15,6 +16,10 @@ from tfthesis.edges.recipe import EdgeRecipe
 from tfthesis.edges.scores import score_edges
 from tfthesis.edges.thinning import suppress_non_maxima
 from tfthesis.method import Evaluation
+from tfthesis.processes import allowed_processes, map_in_processes
+
+# Processes take seconds to start, in which one of them counts so many binary maps.
+_FEW_MAPS = 1000
 
 
 def edge_maps(
@@ -33,6 +38,8 @@ def edge_maps(
 def evaluate_edges(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str) -> Evaluation:
     """Measure `model` on the images of `split` that the recipe names, in percent.
 
+    Where there is much to count it is shared among the processes that `tfthesis.processes` allows.
+
     Returns:
         Scalars `ods`, `ois` and `ap`, with the threshold, recall and precision of the first; `ods` selects. Table
         `images`; curve `precision` over recall; samples `best_f`, the F of each image at its own best threshold, and
@@ -43,13 +50,14 @@ def evaluate_edges(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split
         limit, count = recipe.val_images, recipe.val_thresholds
     rows = np.arange(min(limit or data.size(split), data.size(split)))
     thresholds = even_thresholds(count)
-    counts = [
-        count_edges(edges, data.annotators(split, row), thresholds, max_dist=recipe.max_dist)
-        for row, edges in zip(rows.tolist(), edge_maps(model, data, recipe, split, rows), strict=True)
-    ]
+    maps = edge_maps(model, data, recipe, split, rows)
+    images = ((edges, data.annotators(split, row)) for row, edges in zip(rows.tolist(), maps, strict=True))
+    count_image = functools.partial(count_edges, thresholds=thresholds, max_dist=recipe.max_dist)
+    processes = allowed_processes() if len(rows) * count >= _FEW_MAPS else 1
+    counts = list(map_in_processes(count_image, images, processes, "with fewer cores the run needs less memory"))
     scores = score_edges(counts, thresholds)
     names = data.item_ids(split, rows)
-    images = [
+    table = [
         {"image": name, "threshold": best.threshold, "recall": best.recall, "precision": best.precision, "f": best.f}
         for name, best in zip(names, scores.images, strict=True)
     ]
@@ -65,7 +73,7 @@ def evaluate_edges(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split
         f"Berkeley benchmark, {count} thresholds, reach {recipe.max_dist}",
         scalars,
         scalars["ods"],
-        tables={"images": images},
+        tables={"images": table},
         curves={"precision": (scores.recall.tolist(), scores.precision.tolist())},
         samples={"best_f": np.array([best.f for best in scores.images]), "row": rows},
     )

@@ -6,6 +6,8 @@ beside them (2, relaxed: no loss there); the detector becomes stricter from side
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import scipy.ndimage
 import skimage.feature
@@ -85,6 +87,33 @@ def relaxed_labels(truth: np.ndarray, detected: np.ndarray, *, dilated: bool = T
     if dilated:
         truth, detected = dilate(truth), dilate(detected)
     return np.where(truth, POSITIVE, np.where(detected, RELAXED, NEGATIVE)).astype(np.uint8)
+
+
+def packed_labels(labels: np.ndarray) -> np.ndarray:
+    """Return the labels of an image as a byte a pixel, uint8 `[H, W]`: six planes would take six.
+
+    Bit 0 is set on edges, bit n where side output n has a relaxed label.
+
+    Args:
+        labels: uint8 `[H, W, 1 + S]`, S up to 7: the edges (0 and 1), and the labels of each side output, which are 1
+            on the edges and only there.
+    """
+    relaxed = labels[..., 1:] == RELAXED
+    shifts = np.arange(1, labels.shape[-1], dtype=np.uint8)
+    return labels[..., 0] | (relaxed << shifts).sum(axis=-1, dtype=np.uint8)
+
+
+def unpacked_labels(packed: np.ndarray, sides: int) -> np.ndarray:
+    """Return the labels uint8 `[H, W, 1 + sides]` of `packed_labels`."""
+    return _labels_of_bytes(sides)[packed]
+
+
+@functools.cache
+def _labels_of_bytes(sides: int) -> np.ndarray:
+    """Return the labels `[2 ** (1 + sides), 1 + sides]` of every byte."""
+    bits = np.arange(2 ** (1 + sides))[:, None] >> np.arange(1 + sides) & 1
+    labels = np.where(bits[:, :1] == 1, POSITIVE, np.where(bits == 1, RELAXED, NEGATIVE))
+    return labels.astype(np.uint8)
 
 
 def segmentation_edges(labels: np.ndarray, ignored: int = 255) -> np.ndarray:

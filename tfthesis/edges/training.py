@@ -9,13 +9,13 @@ from pathlib import Path
 import keras
 
 from tfthesis import losses, models, optimizers
-from tfthesis.data.edge_images import open_edges
+from tfthesis.data.edge_images import EdgeImages, edge_names, open_edges
 from tfthesis.data.options import reader_options
-from tfthesis.data.segmented_images import open_segmented
+from tfthesis.data.segmented_images import SegmentedImages, open_segmented, segmented_names
 from tfthesis.edges.data import COARSE, EdgeData, Supervision, Window
 from tfthesis.edges.networks import Options, build_network
 from tfthesis.edges.recipe import EdgeRecipe
-from tfthesis.errors import UserError
+from tfthesis.errors import UserError, closest
 from tfthesis.losses.edge_detection import SIDES
 from tfthesis.method import Preparation, Spec, Stage
 from tfthesis.schedule import stretches
@@ -23,7 +23,7 @@ from tfthesis.trunks.vgg import check_starting_weights, starting_weights
 
 
 def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData:
-    """Open an edge dataset, and the segmentation dataset of the coarse edges where the recipe names one.
+    """Open an edge dataset, and that of the coarse edges where the recipe names one.
 
     Raises:
         UserError: unknown names or options, missing files, or fields that contradict each other.
@@ -43,15 +43,24 @@ def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData
         raise UserError(f"recipe field 'test_folder': name the folder of {recipe.test_dataset}")
     if recipe.coarse_dataset not in ("", "scenes") and not recipe.coarse_folder:
         raise UserError(f"recipe field 'coarse_folder': name the folder of {recipe.coarse_dataset}")
-    coarse = None
-    if recipe.coarse_dataset:
-        folder = recipe.coarse_folder or None
-        coarse = open_segmented(recipe.coarse_dataset, folder, **reader_options(recipe.coarse_reader, "coarse_reader"))
+    coarse = _coarse(recipe) if recipe.coarse_dataset else None
     window = Window(recipe.height, recipe.width, recipe.placement == "crop", recipe.mirror)
     supervision = Supervision(recipe.agreeing, recipe.dilate, recipe.relaxed, maps)
     test = open_edges(recipe.test_dataset, recipe.test_folder or None) if recipe.test_dataset else None
     dataset = open_edges(name, directory, **options)
     return EdgeData(dataset, window, supervision, coarse, test, any_size=recipe.test_size == "own")
+
+
+def _coarse(recipe: EdgeRecipe) -> SegmentedImages | EdgeImages:
+    """Open the dataset of the coarse edges: segmentations, or edges where there are none of that name."""
+    name, folder = recipe.coarse_dataset, recipe.coarse_folder or None
+    options = reader_options(recipe.coarse_reader, "coarse_reader")
+    known = segmented_names()
+    if name in known:
+        return open_segmented(name, folder, **options)
+    if name not in edge_names():
+        raise closest(name, sorted({*known, *edge_names()}), "dataset of coarse edges")
+    return open_edges(name, folder, **options)
 
 
 _LEAST = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfthesis.edges.methods import edge_method
-from tfthesis.edges.recipe import NARROW, TINY, EdgeRecipe
+from tfthesis.edges.recipe import NARROW, PHOTOGRAPHS, TINY, EdgeRecipe
 
 # What section 2.4.5 names, and for the rest HED's released solver.
 _THESIS = EdgeRecipe(
@@ -32,9 +32,7 @@ METHOD = edge_method(
     summary="Edge detection with a locally-connected fusion of five side outputs.",
     presets={
         "thesis": _THESIS,
-        "bsds500": dataclasses.replace(
-            _QUICK, dataset="bsds500", height=160, width=240, epochs=(40, 8), test_images=50
-        ),
+        "bsds500": dataclasses.replace(_QUICK, **PHOTOGRAPHS, height=128, width=192, learning_rate=0.6),
         "quick": _QUICK,
         "tiny": dataclasses.replace(_QUICK, **TINY),
     },

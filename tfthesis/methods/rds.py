@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 
 from tfthesis.edges.methods import edge_method
-from tfthesis.edges.recipe import NARROW, TINY, EdgeRecipe
+from tfthesis.edges.recipe import NARROW, PHOTOGRAPHS, TINY, EdgeRecipe
 
 _THESIS = EdgeRecipe(dataset="bsds500", weights="imagenet")
-_QUICK = dataclasses.replace(_THESIS, **NARROW, learning_rate=0.02, fusion_rate=0.1, upsampling_rate=0.1)
+_QUICK = dataclasses.replace(_THESIS, **NARROW, learning_rate=0.05, fusion_rate=0.1, upsampling_rate=0.1)
 
 METHOD = edge_method(
     title="RDS",
@@ -23,7 +23,7 @@ METHOD = edge_method(
         "thesis": _THESIS,
         "thesis_nyud": dataclasses.replace(_THESIS, test_dataset="nyud", max_dist=0.011),
         "bsds500": dataclasses.replace(
-            _QUICK, dataset="bsds500", placement="crop", height=160, width=160, epochs=(40, 8), test_images=50
+            _QUICK, **PHOTOGRAPHS, placement="crop", height=160, width=160, learning_rate=0.06
         ),
         "quick": _QUICK,
         "tiny": dataclasses.replace(_QUICK, **TINY),

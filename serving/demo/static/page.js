@@ -79,7 +79,8 @@ async function loadSignatures() {
     const inputs = Object.entries(signature.inputs ?? {});
     const kind = kindOf(signature.outputs ?? {});
     if (kind && inputs.length && inputs.every(([, input]) => input.dtype === "DT_STRING")) {
-      state.signatures[name] = { inputs: inputs.map(([alias]) => alias).sort(), kind };
+      const outputs = Object.keys(signature.outputs);
+      state.signatures[name] = { inputs: inputs.map(([alias]) => alias).sort(), outputs, kind };
     }
   }
   const aliases = new Set(Object.values(state.signatures).flatMap((signature) => signature.inputs));
@@ -177,11 +178,16 @@ async function search() {
   const failed = answers.filter((answer) => answer.status === "rejected").map((answer) => answer.reason.message);
   show("error", [...new Set(failed)].join("; "));
   const panels = answers.flatMap((answer, place) => {
-    const [name, { kind }] = chosen[place];
-    return answer.status === "fulfilled" ? [panel(name, kind, answer.value.outputs)] : [];
+    const [name, { kind, outputs }] = chosen[place];
+    return answer.status === "fulfilled" ? [panel(name, kind, named(answer.value.outputs, outputs))] : [];
   });
   find("panels").replaceChildren(...panels);
   show("status", panels.length === 1 ? "1 answer." : panels.length ? `${panels.length} answers.` : "");
+}
+
+// The API leaves the name of an output away where there is one alone.
+function named(values, aliases) {
+  return aliases.length === 1 ? { [aliases[0]]: values } : values;
 }
 
 function panel(name, kind, outputs) {
