@@ -19,17 +19,21 @@ class EdgeRecipe(Recipe):
         (200, 30, 60), "rendered scenes for training, validation and test", unit="images"
     )
     scene_size: int = setting(96, "side of a rendered scene", unit="pixels")
-    height: int = setting(400, "of a training image", unit="pixels", source="section 3.4.1")
-    width: int = setting(400, "of a training image", unit="pixels", source="section 3.4.1")
+    height: int = setting(400, "of a training image", unit="pixels", source="sections 2.4.5, 3.4.1")
+    width: int = setting(400, "of a training image", unit="pixels", source="sections 2.4.5, 3.4.1")
     placement: str = setting(
         "stretch",
         "training images are stretched to height and width, or cropped at a random place",
         choices=("stretch", "crop"),
-        source="section 3.4.1",
+        source="sections 2.4.5, 3.4.1",
     )
     mirror: bool = setting(False, "flip training images by lot", source="section 3.4.2: no augmentation")
     agreeing: int = setting(3, "annotators who make an edge", source="section 3.4.2")
-    dilate: bool = setting(True, "dilate the edges of training images, 3 x 3", source="section 3.4.1, Fig 3.7")
+    dilate: bool = setting(
+        True,
+        "dilate the edges of training images, 3 x 3",
+        source="RDS: section 3.4.1, Fig 3.7; FCFN: not in 2.4.5",
+    )
 
     trunk: str = setting(
         "vgg16",
@@ -61,33 +65,40 @@ class EdgeRecipe(Recipe):
     )
     relaxed_maps: str = setting("", "folder of soft edge maps NAME.png of the training images, for relaxed=maps")
     positive: float = setting(
-        9.0, "weight of an edge pixel in the loss; 0 balances each image as HED does", source="section 3.2.2"
+        9.0,
+        "weight of an edge pixel in the loss; 0 balances each image as HED does",
+        source="RDS: section 3.2.2; FCFN: Eq 2.11",
     )
     loss_reduction: str = setting("sum", "of an image's pixels", choices=("mean", "sum"), source="Eq 3.3")
 
     coarse_dataset: str = setting(
         "",
-        "dataset whose borders of segments, or edges, train the fused output first (CEA); empty leaves it out",
+        "dataset whose borders of segments, or edges, train the fused output first (CEA), in the thesis PASCAL Context; "
+        "scenes are 400 drawn ones unless coarse_reader says otherwise; empty leaves it out",
         source="Eq 3.6",
     )
     coarse_folder: str = setting("", "where it lies")
     coarse_reader: tuple[str, ...] = setting((), "options of its reader, each as name=value")
-    coarse_epochs: int = setting(8, "passes over it", unit="epochs", source="section 3.3: 10,000 steps of its images")
+    coarse_epochs: int = setting(
+        8, "passes over it", unit="epochs", source="section 3.4.4: 10,000 steps of 10,103 images"
+    )
 
-    batch_size: int = setting(8, "images in a global batch", unit="images", source="section 3.4.1")
+    batch_size: int = setting(8, "images in a global batch", unit="images", source="sections 2.4.5, 3.4.1")
     epochs: tuple[int, ...] = setting(
         (25,),
         "stretches of training, after each of which the learning rate falls; 0 trains on coarse edges alone",
         unit="epochs",
-        source="section 3.4.1",
+        source="sections 2.4.5, 3.4.1",
     )
-    learning_rate: float = setting(1e-9, "of the first stretch", source="section 3.4.1")
+    learning_rate: float = setting(1e-9, "of the first stretch", source="RDS: section 3.4.1; FCFN: 2.4.5")
     rate_factor: float = setting(
-        0.1, "factor of the learning rate after a stretch", source="section 3.4.1 has one rate"
+        0.1, "factor of the learning rate after a stretch", source="sections 2.4.5 and 3.4.1 have one rate"
     )
-    momentum: float = setting(0.9, "of SGD", source="section 3.4.1")
+    momentum: float = setting(0.9, "of SGD", source="sections 2.4.5, 3.4.1")
     weight_decay: float = setting(
-        0.0002, "L2 decay of kernels; biases do not decay", source="section 3.4.1; what decays: released networks"
+        0.0002,
+        "L2 decay of kernels; biases do not decay",
+        source="sections 2.4.5, 3.4.1; what decays: released networks",
     )
     bias_rate: float = setting(2.0, "multiplier of the learning rate of biases", source=_TRAINED)
     top_rate: float = setting(100.0, "multiplier of the learning rate of the fifth stage", source=_TRAINED)
@@ -96,7 +107,7 @@ class EdgeRecipe(Recipe):
     place_rate: float = setting(
         1000.0,
         "further multiplier for local fusion, each of whose weights sees one place of an image and not all",
-        source="our choice: with the released .001 it is CFN's 1; without it these weights stay where they start",
+        source="our choice: with the fusion_rate .001 of preset thesis CFN's 1; without it these weights hardly move",
     )
     upsampling_rate: float = setting(0.01, "multiplier of the learning rate of the upsampling", source="released RDS")
     patience: int = setting(0, "stop a stretch after so many epochs without a better score; 0 never", unit="epochs")
@@ -148,7 +159,6 @@ NARROW = {
     "height": 96,
     "width": 96,
     "trunk": "narrow",
-    "mirror": True,
     "loss_reduction": "mean",
     # Beside a loss that is summed over pixels the thesis's decay is next to none; beside their mean it would be strong.
     "weight_decay": 0.0,

@@ -21,6 +21,9 @@ from tfthesis.method import Preparation, Spec, Stage
 from tfthesis.schedule import stretches
 from tfthesis.trunks.vgg import check_starting_weights, starting_weights
 
+#: Scenes whose outlines are coarse edges: other ones than those that a default run is measured on.
+COARSE_SCENES = {"images": (400, 1, 1), "size": 160, "seed": 1}
+
 
 def edge_data(recipe: EdgeRecipe, name: str, directory: Path | None) -> EdgeData:
     """Open an edge dataset, and that of the coarse edges where the recipe names one.
@@ -55,6 +58,8 @@ def _coarse(recipe: EdgeRecipe) -> SegmentedImages | EdgeImages:
     """Open the dataset of the coarse edges: segmentations, or edges where there are none of that name."""
     name, folder = recipe.coarse_dataset, recipe.coarse_folder or None
     options = reader_options(recipe.coarse_reader, "coarse_reader")
+    if name == "scenes":
+        options = COARSE_SCENES | options
     known = segmented_names()
     if name in known:
         return open_segmented(name, folder, **options)

@@ -34,12 +34,8 @@ METHOD = edge_method(
         "early": {"supervised": (1, 2, 3)},
         "late": {"supervised": (4, 5)},
         "undilated": {"dilate": False},
-        "cea": {"coarse_dataset": "scenes", "coarse_reader": ("images=[400, 1, 1]", "size=160", "seed=1")},
-        "cea_only": {
-            "coarse_dataset": "scenes",
-            "coarse_reader": ("images=[400, 1, 1]", "size=160", "seed=1"),
-            "epochs": (0,),
-        },
+        "cea": {"coarse_dataset": "scenes"},
+        "cea_only": {"coarse_dataset": "scenes", "epochs": (0,)},
         "multi_scale": {"test_scales": (0.75, 1.0, 1.5)},
     },
 )
