@@ -73,7 +73,7 @@ class EdgeRecipe(Recipe):
 
     coarse_dataset: str = setting(
         "",
-        "dataset whose borders of segments, or edges, train the fused output first (CEA), in the thesis PASCAL Context; "
+        "dataset whose borders of segments, or edges, train the fused output first (CEA), as PASCAL Context did; "
         "scenes are 400 drawn ones unless coarse_reader says otherwise; empty leaves it out",
         source="Eq 3.6",
     )
