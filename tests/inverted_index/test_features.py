@@ -40,6 +40,18 @@ def test_of_equal_words_the_first_is_the_nearest(copies, count):
     assert (np.diff(book.nearest(vectors, copies), axis=1) == 5).all()
 
 
+def test_words_that_float32_cannot_tell_apart_are_ranked_exactly():
+    rng = np.random.default_rng(0)
+    # Far from the origin, products in float32 are off by more than the words of a cluster differ.
+    words = (np.repeat(rng.normal(size=(40, 300)), 20, 0) + 30 + 1e-3 * rng.normal(size=(800, 300))).astype(np.float32)
+    vectors = (words[::7] + 1e-3 * rng.normal(size=(115, 300))).astype(np.float32)
+    wide = vectors.astype(np.float64) @ words.T.astype(np.float64) - (words.astype(np.float64) ** 2).sum(1) / 2
+    expected = np.argsort(-wide.astype(np.float32), axis=1, kind="stable")[:, :4]
+    assert (np.argsort(-(vectors @ words.T - (words**2).sum(1) / 2), axis=1, kind="stable")[:, :4] != expected).any()
+    np.testing.assert_array_equal(Codebook(words).nearest(vectors, 4), expected)
+    np.testing.assert_array_equal(Codebook(words).nearest(vectors), expected[:, :1])
+
+
 def test_blocks_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     words, vectors = rng.normal(size=(70, 5)), rng.normal(size=(333, 5))

@@ -51,7 +51,7 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
     case = Case([draw(4, 2)], names, [draw(150, 3, 2)], [draw(150, 3)], [draw(5, 3, 2)], [draw(5, 3)])
     index = built(case, 40)
     full = slow_search(case, 150, Scoring(2, alpha=alpha))
-    monkeypatch.setattr(searching, "_FIRST", 4)
+    monkeypatch.setattr(searching, "FIRST", 4)
     monkeypatch.setattr(searching, "_STRETCH", 5)
     compared = []
     whole = Signatures.distances
@@ -218,7 +218,7 @@ def test_signatures_are_asked_of_an_index_that_has_some():
         search(built(case, signature=None), case.queries, 1, Scoring(alpha=1.0), case.query_signatures)
 
 
-@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf, 1e10])
 def test_alpha_is_a_number_from_0(alpha):
     with pytest.raises(UserError, match="alpha: expected a number from 0"):
         Scoring(alpha=alpha)

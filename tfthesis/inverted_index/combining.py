@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfthesis.errors import UserError
+from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.index import Index
 from tfthesis.inverted_index.projection import unit
 from tfthesis.inverted_index.search import PLAIN, Answers, Scoring, best_images, search
@@ -76,16 +77,16 @@ def fused(answers: Sequence[Answers], n: int, weights: Sequence[float] | None = 
     if n < 1:
         raise UserError(f"n: expected a positive number of images, got {n}")
     (count,) = counts
-    rows, scores = np.full((count, n), -1, np.int32), np.zeros((count, n), np.float32)
+    rows, logs = np.full((count, n), -1, np.int32), np.full((count, n), -np.inf)
     for query in range(count):
-        found = [(part.rows[query], _shares(part.scores[query]) * w) for part, w in zip(answers, weights, strict=True)]
+        found = [(part.rows[query], _shares(part.logs[query]) * w) for part, w in zip(answers, weights, strict=True)]
         images, places = np.unique(np.concatenate([part for part, _ in found]), return_inverse=True)
         sums = np.bincount(places, np.concatenate([part for _, part in found])).astype(np.float32)
         best = best_images(images[images >= 0], sums[images >= 0], n)
-        rows[query, : len(best[0])], scores[query, : len(best[0])] = best
-    return Answers(rows, scores)
+        rows[query, : len(best[0])], logs[query, : len(best[0])] = best[0], ranking.logs(ranking.ranks(best[1]))
+    return Answers(rows, logs)
 
 
-def _shares(scores: np.ndarray) -> np.ndarray:
-    """Return the scores of one query, best first, as shares of the best, float64."""
-    return scores / np.float64(scores[0] or 1)
+def _shares(logs: np.ndarray) -> np.ndarray:
+    """Return the scores of one query, best first and given by their logarithms, as shares of the best."""
+    return np.exp(logs - logs[0]) if logs[0] > -np.inf else np.zeros(len(logs))

@@ -2,8 +2,8 @@
 
 The score of an image is the sum over the query's patches, and over the image's patches in the same cell, of idf^2 of
 the cell. The weight c of the signatures is the same for all patches of a pair of images, so it multiplies the sum once.
-Sums are float64, scores are float32; images with equal scores are in the order of their rows. Images that share no cell
-with the query are not among the answers.
+Sums are float64; scores are compared as `ranking` says, and images with equal ones are in the order of their rows.
+Images that share no cell with the query are not among the answers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfthesis.errors import UserError, closest
+from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.cells import cell_grid
 from tfthesis.inverted_index.index import Index
 from tfthesis.inverted_index.signatures import rooted
@@ -21,8 +22,8 @@ from tfthesis.inverted_index.signatures import rooted
 #: The inverse document frequency of Eq 4.2 as printed, and with the logarithm that it has elsewhere.
 IDF = ("ratio", "log")
 
-# Images whose signatures are compared before others are ruled out.
-_FIRST = 512
+#: Images whose signatures are compared before others are ruled out.
+FIRST = 512
 # Scores of which the largest stands for all.
 _STRETCH = 64
 
@@ -46,8 +47,8 @@ class Scoring:
     def __post_init__(self):
         if self.idf not in IDF:
             raise closest(self.idf, IDF, "idf")
-        if not 0 <= self.alpha < np.inf:
-            raise UserError(f"alpha: expected a number from 0, got {self.alpha}")
+        if not 0 <= self.alpha <= ranking.LARGEST_ALPHA:
+            raise UserError(f"alpha: expected a number from 0 to {ranking.LARGEST_ALPHA:g}, got {self.alpha}")
 
 
 #: The nearest word, the idf of the thesis, no signatures.
@@ -60,11 +61,16 @@ class Answers:
 
     Attributes:
         rows: int32 `[B, n]`, -1 behind the last image that matches.
-        scores: float32 `[B, n]`, 0 where the row is -1.
+        logs: natural logarithms of the scores, float64 `[B, n]`, minus infinity where the row is -1.
     """
 
     rows: np.ndarray
-    scores: np.ndarray
+    logs: np.ndarray
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Scores, float32 `[B, n]`: 0 where the row is -1, and where they are too small for a float32."""
+        return ranking.scores(self.logs)
 
 
 def search(
@@ -83,21 +89,32 @@ def search(
     Raises:
         UserError: `n` is not positive, or what was given does not fit the index.
     """
-    if n < 1:
-        raise UserError(f"n: expected a positive number of images, got {n}")
+    check_asked(index, n, scoring)
     cells = query_cells(index, features, scoring.assignments)
     roots = _roots(index, signatures, len(cells)) if scoring.alpha else None
     rows = np.full((len(cells), n), -1, np.int32)
-    scores = np.zeros((len(cells), n), np.float32)
+    ranks = np.full((len(cells), n), ranking.NOTHING)
     for query, keys in enumerate(cells):
         postings, sums = _sums(index, keys, scoring.idf)
         if roots is None:
             best = _best_plain(postings, sums, n, index.patches)
         else:
-            weight = _weight(index, [root[query] for root in roots], scoring.alpha)
-            best = _best_weighed(postings, sums, n, weight)
-        rows[query, : len(best[0])], scores[query, : len(best[0])] = best
-    return Answers(rows, scores)
+            powers = _powers(index, [root[query] for root in roots], scoring.alpha)
+            best = _best_weighed(postings, sums, n, powers)
+        rows[query, : len(best[0])], ranks[query, : len(best[0])] = best
+    return Answers(rows, ranking.logs(ranks))
+
+
+def check_asked(index: Index, n: int, scoring: Scoring) -> None:
+    """Raise a `UserError` if `n` images cannot be asked of `index` by `scoring`."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise UserError(f"n: expected a positive number of images, got {n!r}")
+    if not 1 <= scoring.assignments <= min(index.sizes):
+        raise UserError(
+            f"assignments: expected from 1 to the {min(index.sizes)} words of the codebook, got {scoring.assignments}"
+        )
+    if scoring.alpha and index.signatures is None:
+        raise UserError("alpha: expected 0, since this index was built without signatures")
 
 
 def query_cells(index: Index, features: Sequence[np.ndarray], assignments: int = 1) -> np.ndarray:
@@ -170,13 +187,13 @@ def _best_plain(postings: np.ndarray, sums: np.ndarray, n: int, patches: int) ->
     """Return `best_images` of those in `postings` by `sums`; an image stands there `patches` times at most."""
     scores = sums.take(postings).astype(np.float32)
     rows = np.unique(postings[_near_top(scores, n * patches)])
-    return best_images(rows, sums[rows].astype(np.float32), n)
+    return best_images(rows, ranking.ranks(sums[rows]), n)
 
 
 def _best_weighed(
-    postings: np.ndarray, sums: np.ndarray, n: int, weight: Callable[[np.ndarray], np.ndarray]
+    postings: np.ndarray, sums: np.ndarray, n: int, powers: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return `best_images` of those in `postings` by `sums * weight(rows)`.
+    """Return `best_images` of those in `postings` by `sums * 2 ** -powers(rows)`.
 
     No weight is above 1: whatever has a lower sum than the n-th best score of some images is not among the best, and
     its signature need not be read.
@@ -185,13 +202,13 @@ def _best_weighed(
     met[postings] = True
     rows = np.flatnonzero(met)
     hits = sums[rows]
-    first = max(_FIRST, 2 * n)
+    first = max(FIRST, 2 * n)
     if len(rows) > first:
         likely = _near_top(hits, first)[: 2 * first]
-        scores = (hits[likely] * weight(rows[likely])).astype(np.float32)
-        possible = hits.astype(np.float32) >= np.partition(scores, len(scores) - n)[len(scores) - n]
+        scores = ranking.ranks(hits[likely], powers(rows[likely]))
+        possible = ranking.ranks(hits) >= np.partition(scores, len(scores) - n)[len(scores) - n]
         rows, hits = rows[possible], hits[possible]
-    return best_images(rows, (hits * weight(rows)).astype(np.float32), n)
+    return best_images(rows, ranking.ranks(hits, powers(rows)), n)
 
 
 def _near_top(scores: np.ndarray, count: int) -> np.ndarray:
@@ -207,14 +224,12 @@ def _near_top(scores: np.ndarray, count: int) -> np.ndarray:
     return np.flatnonzero(scores >= np.partition(peaks, stretches - count)[stretches - count])
 
 
-def _weight(index: Index, query: Sequence[np.ndarray], alpha: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Return c of Eq 4.4, of Eq 4.5 in more dimensions, as a function of rows."""
-    return lambda rows: np.exp(-alpha * index.signatures.distances(rows, query))
+def _powers(index: Index, query: Sequence[np.ndarray], alpha: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return -log2 of c of Eq 4.4, of Eq 4.5 in more dimensions, as a function of rows."""
+    return lambda rows: ranking.powers(index.signatures.distances(rows, query), alpha)
 
 
 def _roots(index: Index, signatures: Sequence[np.ndarray] | None, queries: int) -> list[np.ndarray]:
-    if index.signatures is None:
-        raise UserError("alpha: expected 0, since this index was built without signatures")
     expected = [[queries, width] for width in index.signatures.widths]
     got = [list(np.shape(part)) for part in signatures or ()]
     if got != expected:
