@@ -44,3 +44,21 @@ def test_a_large_alpha_leaves_the_nearest_signature_first(alpha):
     assert (np.diff(found.logs[0]) < 0).all()
     assert np.isfinite(found.logs).all()
     assert found.scores[0, 0] > 0 or alpha > 8
+
+
+items = st.lists(st.tuples(st.integers(0, 4), st.integers(-3, 3)), max_size=80)
+
+
+@hypothesis.given(items, st.integers(1, 20), st.sampled_from([1, ranking.OCTAVE, 1 << 45]))
+def test_the_best_of_each_query_are_those_of_a_full_sort(items, n, step):
+    items = sorted(items, key=lambda item: item[0])
+    queries = np.array([query for query, _ in items], np.int64)
+    ranks = np.array([rank * step for _, rank in items], np.int64)
+    found, places = ranking.best_of_each(
+        queries, -np.arange(len(items)), np.where(ranks == -3 * step, ranking.NOTHING, ranks), n
+    )
+    full = []
+    for query in range(5):
+        mine = [item for item in range(len(items)) if items[item][0] == query]
+        full += [*enumerate(sorted(mine, key=lambda item: (-items[item][1], -item))[:n])]
+    assert list(zip(places.tolist(), found.tolist(), strict=True)) == full

@@ -10,7 +10,7 @@ from tfthesis.errors import UserError
 from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.index import Index
 from tfthesis.inverted_index.projection import unit
-from tfthesis.inverted_index.search import PLAIN, Answers, Scoring, best_images, search
+from tfthesis.inverted_index.search import PLAIN, Answers, Scoring, search
 
 #: Features and signatures of images given by row, `[R, P, D]` and `[R, M]` for each axis.
 Lookup = Callable[[np.ndarray], tuple[Sequence[np.ndarray], Sequence[np.ndarray]]]
@@ -77,16 +77,19 @@ def fused(answers: Sequence[Answers], n: int, weights: Sequence[float] | None = 
     if n < 1:
         raise UserError(f"n: expected a positive number of images, got {n}")
     (count,) = counts
+    found = np.concatenate([part.rows for part in answers], axis=1).astype(np.int64)
+    shares = np.concatenate([_shares(part.logs) * w for part, w in zip(answers, weights, strict=True)], axis=1)
+    queries, _ = known = np.nonzero(found >= 0)
+    pairs, places = np.unique((queries << 31) + found[known], return_inverse=True)
+    ranks = ranking.ranks(np.bincount(places, shares[known], minlength=len(pairs)))
+    best, places = ranking.best_of_each(pairs >> 31, pairs, ranks, n)
     rows, logs = np.full((count, n), -1, np.int32), np.full((count, n), -np.inf)
-    for query in range(count):
-        found = [(part.rows[query], _shares(part.logs[query]) * w) for part, w in zip(answers, weights, strict=True)]
-        images, places = np.unique(np.concatenate([part for part, _ in found]), return_inverse=True)
-        sums = np.bincount(places, np.concatenate([part for _, part in found])).astype(np.float32)
-        best = best_images(images[images >= 0], sums[images >= 0], n)
-        rows[query, : len(best[0])], logs[query, : len(best[0])] = best[0], ranking.logs(ranking.ranks(best[1]))
+    rows[pairs[best] >> 31, places] = pairs[best] & (1 << 31) - 1
+    logs[pairs[best] >> 31, places] = ranking.logs(ranks[best])
     return Answers(rows, logs)
 
 
 def _shares(logs: np.ndarray) -> np.ndarray:
-    """Return the scores of one query, best first and given by their logarithms, as shares of the best."""
-    return np.exp(logs - logs[0]) if logs[0] > -np.inf else np.zeros(len(logs))
+    """Return scores `[B, n]`, best first and given by their logarithms, as shares of the best of each query."""
+    best = logs[:, :1]
+    return np.exp(logs - np.where(best > -np.inf, best, 0))
