@@ -346,7 +346,7 @@ def table(row: dict[str, Any]) -> str:
     ]
     for name, mine in row["ours"].items():
         line = f"  {name:18} recall {mine['recall']:.3f}  {mine['ms']:7.2f} ms (95%: {mine['ms_p95']:.2f}, "
-        line += f"processor: {mine['ms_cpu']:.2f}, in a batch: {mine['batch_ms']:.2f})"
+        line += f"processor: {mine['ms_cpu']:.2f}, in a batch: {mine['batch_ms_cpu']:.2f})"
         for kind in FAISS_KINDS:
             if kind in row:
                 other = row[kind]["at_equal_recall"][name]

@@ -287,4 +287,5 @@ def test_an_index_describes_itself():
     case = lines(5, [[0, 1], [1, 1], [4, 0]], [[0, 0]])
     described = built(case, signature="int8").describe()
     assert described.pop("bytes_an_image")["total"] > 0
+    assert described.pop("about") == {}
     assert described == {"images": 3, "patches": 2, "words": [5], "cells": 3, "postings": 6, "signatures": "int8"}
