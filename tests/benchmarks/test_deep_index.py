@@ -35,9 +35,19 @@ def test_planted_images_are_like_their_query_and_others_are_not(monkeypatch):
     assert len(np.unique(rows)) == 20 * GROUP
     for query, mine in zip(queries, rows, strict=True):
         likeness = np.einsum("npw,pw->np", features, query)
-        ranked = np.argsort(-likeness[:, 0])
+        ranked = np.argsort(-likeness.mean(1))
         assert set(ranked[:GROUP]) == set(mine)
         assert likeness[mine].mean() > likeness.mean() + 0.2
+
+
+def test_signatures_alone_do_not_decide(monkeypatch):
+    # As many images around a centre as among a million.
+    monkeypatch.setattr(deep_index, "CENTRES", 40)
+    data = Planted(2000)
+    features, (queries, rows) = whole(data)[:, 0], data.queries()
+    nearest = [np.argsort(-(features @ query[0]))[:GROUP] for query in queries]
+    found = np.mean([np.isin(theirs, mine).mean() for mine, theirs in zip(nearest, rows, strict=True)])
+    assert 0.1 < found < 0.8
 
 
 def test_the_fastest_setting_that_finds_as_much():
@@ -61,11 +71,22 @@ def test_without_faiss_it_says_so_and_measures_the_rest(monkeypatch, tmp_path, c
     ]
     monkeypatch.setattr(sys, "argv", ["deep_index", *arguments])
     deep_index.main()
-    assert "FAISS is not installed: its rows are LEFT OUT" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "FAISS is not installed: its rows are LEFT OUT" in printed
+    assert "signatures alone: recall" in printed
     kept = json.loads((tmp_path / "found.json").read_text())
     (row,) = kept["rows"]["collections"]
     assert {"IVF-Flat", "IVF-PQ"}.isdisjoint(row)
-    assert row["ours"]["ratio MA=1 GIS"]["recall"] > 0.9
+    assert row["ours"]["log MA=1 GIS"]["recall"] > row["ours"]["log MA=1 no GIS"]["recall"]
+    assert row["ours"]["log MA=1 GIS"]["batch_ms"] > 0
+    assert 0 < row["signatures alone"]["recall"] <= 1
+    picture = tmp_path / "found.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    picture.unlink()
+    monkeypatch.setattr(sys, "argv", ["deep_index", "--draw", "--json", str(tmp_path / "found.json")])
+    deep_index.main()
+    assert capsys.readouterr().out.strip() == str(picture)
+    assert picture.exists()
     assert row["bytes_an_image"]["in the thesis's layout"] == 4 * 14 + 4 * 64
 
 
@@ -77,5 +98,9 @@ def test_faiss_is_asked_by_the_same_rule(monkeypatch, tmp_path):
     monkeypatch.setattr(deep_index, "NEIGHBOURS", (4000,))
     words = deep_index.fit_codebook(Planted(100).sample(300), 10).words
     row = deep_index.compare(200, words, "int8", tmp_path / "index")
-    (theirs,) = row["IVF-Flat"]["ratio"].values()
-    assert theirs["recall"] == row["ours"]["ratio MA=1 no GIS"]["recall"]
+    for rule in deep_index.RULES:
+        (theirs,) = row["IVF-Flat"][rule].values()
+        kind, gis = rule.split(" ", 1)
+        assert theirs["recall"] == row["ours"][f"{kind} MA=1 {gis}"]["recall"]
+    with_signatures, without = (row["IVF-Flat"][rule].popitem()[1]["recall"] for rule in ("log GIS", "log no GIS"))
+    assert with_signatures > without

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import itertools
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from fractions import Fraction
 
 import hypothesis.strategies as st
@@ -16,6 +18,9 @@ from tfthesis.inverted_index.codebook import Codebook
 from tfthesis.inverted_index.search import Answers, Scoring
 
 SIGNATURE = 3
+
+# Enough digits and exponents for any score.
+EXACTLY = decimal.Context(prec=60, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 
 
 @dataclasses.dataclass
@@ -75,7 +80,7 @@ def cases(draw: st.DrawFn, axes: int | None = None, signed: bool = True) -> Case
 
 
 scorings = st.builds(
-    Scoring, st.integers(1, 3), st.sampled_from(["ratio", "log"]), st.sampled_from([0.0, 0.5, 4.0, 20.0])
+    Scoring, st.integers(1, 3), st.sampled_from(["ratio", "log"]), st.sampled_from([0.0, 0.5, 4.0, 20.0, 3e3, 1e5])
 )
 
 
@@ -93,13 +98,25 @@ def root(vector: np.ndarray) -> list[float]:
     return [float(np.float32(math.copysign(math.sqrt(abs(x) / (total or 1)), x))) for x in vector.tolist()]
 
 
-def weight(case: Case, image: int, query: int, alpha: float) -> float:
-    """c of Eq 4.4 and 4.5, with the sign of the text."""
-    product = 1.0
+def weighed(total: Fraction, case: Case, image: int, query: int, alpha: float) -> Decimal:
+    """Return the sum of matches times c of Eq 4.4 and 4.5, with the sign of the text, to 24 binary digits."""
+    distance = Fraction(0)
     for mine, theirs in zip(case.signatures, case.query_signatures, strict=True):
         kernel = math.fsum(a * b for a, b in zip(root(mine[image]), root(theirs[query]), strict=True))
-        product *= math.exp(-alpha * max(0.0, 2 - 2 * float(np.float32(kernel))))
-    return product
+        distance += max(Fraction(0), 2 - 2 * Fraction(float(np.float32(kernel))))
+    if not total:
+        return Decimal(0)
+    exponent = Fraction(alpha) * distance
+    with decimal.localcontext(EXACTLY):
+        score = Decimal(total.numerator) / total.denominator
+        score *= (-Decimal(exponent.numerator) / exponent.denominator).exp()
+        unit = Decimal(2) ** (int((score.ln() / Decimal(2).ln()).to_integral_value(decimal.ROUND_FLOOR)) - 23)
+        return (score / unit).to_integral_value(decimal.ROUND_HALF_EVEN) * unit
+
+
+def as_float32(score: Decimal) -> float:
+    """Return a score as float32, 0 where it is too small for a normal one."""
+    return float(score) if score >= Decimal(float(np.finfo(np.float32).tiny)) else 0.0
 
 
 def slow_search(case: Case, n: int, scoring: Scoring) -> list[list[tuple[int, float]]]:
@@ -123,9 +140,10 @@ def slow_search(case: Case, n: int, scoring: Scoring) -> list[list[tuple[int, fl
                             ratio = Fraction(images, holders)
                             hits.append(ratio**2 if scoring.idf == "ratio" else Fraction(math.log(ratio) ** 2))
             if hits:
-                scores[image] = np.float32(float(sum(hits)) * weight(case, image, query, scoring.alpha))
-        ranked = sorted(scores, key=lambda image: (-scores[image], image))
-        found.append([(image, float(scores[image])) for image in ranked[:n]])
+                scores[image] = weighed(Fraction(sum(hits)), case, image, query, scoring.alpha)
+        # Sorting is stable, and leaves equal scores in the order of the rows.
+        ranked = sorted(scores, key=scores.__getitem__, reverse=True)
+        found.append([(image, as_float32(scores[image])) for image in ranked[:n]])
     return found
 
 

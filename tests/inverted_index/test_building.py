@@ -163,6 +163,98 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, blocks, optio
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (images(2)._replace(names="ab"), "names of images: expected a sequence of names, got the single 'ab'"),
+        (images(2)._replace(features=np.zeros(2)), r"features of images: expected shapes .*got \[\[\], \[\]\]"),
+        (images(2)._replace(features=3), "features of images: expected arrays of numbers, one for each axis, got int"),
+        (images(2)._replace(features=[[[[1], [2]], [[3]]]]), "features of images: expected arrays of numbers.*list"),
+        (
+            images(2)._replace(features=[np.full((2, 3, 1), "1")]),
+            "features of images: expected real numbers, got .*<U1",
+        ),
+        (images(2)._replace(signatures=np.ones((2, 4))), r"signatures of images: .*got \[\[4\], \[4\]\]"),
+        (images(2)._replace(signatures=[np.full((2, 4), 1j)]), "expected real numbers, got an array of complex128"),
+        (images(2)._replace(signatures=[np.full((2, 4), None)]), "expected real numbers, got an array of object"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_named(tmp_path, block, message):
+    build_index(tmp_path / "index", [BOOK], [images(2, 7)], signature="int8")
+    for write in (build_index, append_images):
+        arguments = ([BOOK], [block]) if write is build_index else ([block],)
+        options = {"signature": "int8"} if write is build_index else {}
+        with pytest.raises(UserError, match=message):
+            write(tmp_path / "index", *arguments, **options)
+
+
+def test_a_path_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("somebody's")
+    built = {
+        "build": lambda path: build_index(path, [BOOK], [images(3)]),
+        "append": lambda path: append_images(path, [images(3)]),
+        "merge": lambda path: merge_indexes(path, [path]),
+        "open": open_index,
+    }
+    for act in built.values():
+        for path in (tmp_path / "file", tmp_path / "file" / "index"):
+            with pytest.raises(UserError, match=f"{path}: expected the folder of an index, but {tmp_path}/file is a"):
+                act(path)
+    assert (tmp_path / "file").read_text() == "somebody's"
+
+
+def test_one_name_is_not_taken_for_its_letters(tmp_path):
+    build_index(tmp_path / "index", [BOOK], [images(3)._replace(names=["p", "1", "p1"])])
+    with pytest.raises(UserError, match="images to remove: expected a sequence of names, got the single 'p1'; put it"):
+        remove_images(tmp_path / "index", "p1")
+    with pytest.raises(UserError, match="images to remove: expected text, got int 1"):
+        remove_images(tmp_path / "index", [1])
+    assert remove_images(tmp_path / "index", ["p1"]).names.all() == ["p", "1"]
+
+
+def test_what_stands_for_no_image_has_no_name(tmp_path):
+    index = build_index(tmp_path / "index", [BOOK], [images(3)])
+    for row in (-1, 3):
+        with pytest.raises(
+            IndexError, match=f"row: expected from 0 to 2, got {row}; in answers, -1 stands for no image"
+        ):
+            index.names[row]
+    assert list(index.names) == index.names.all()
+    assert index.names.of(np.array([[2, 0], [1, -1]])).tolist() == [["photo 2", "photo 0"], ["photo 1", ""]]
+    with pytest.raises(IndexError, match="got -2"):
+        index.names.of([-2])
+
+
+ABOUT = {"encoder": "alexnet", "layers": ["fc7"], "width": 512}
+
+
+def test_an_index_knows_what_its_features_are(tmp_path):
+    folder = tmp_path / "index"
+    assert build_index(folder, [BOOK], [images(3)], about={**ABOUT, "layers": ("fc7",)}).about == ABOUT
+    assert open_index(folder, ABOUT).describe()["about"] == ABOUT
+    assert append_images(folder, [images(2, 3)], ABOUT).about == ABOUT
+    assert remove_images(folder, ["photo 0"]).about == ABOUT
+    expected = r"expected an index of features with {'width': 256}, found one with {'width': 512}"
+    with pytest.raises(UserError, match=expected):
+        open_index(folder, {**ABOUT, "width": 256})
+    with pytest.raises(UserError, match=expected):
+        append_images(folder, [images(2, 9)], {**ABOUT, "width": 256})
+    with pytest.raises(UserError, match=r"with {'layers': None}, found one with {'layers': \['fc7'\]}"):
+        open_index(folder, {"encoder": "alexnet", "width": 512})
+    assert len(open_index(folder)) == 4
+    build_index(tmp_path / "other", [BOOK], [images(3, 50)])
+    assert open_index(tmp_path / "other").about == {}
+    with pytest.raises(UserError, match="indexes to merge: expected an index of features with {'encoder': 'alexnet'"):
+        merge_indexes(tmp_path / "merged", [folder, tmp_path / "other"])
+
+
+@pytest.mark.parametrize("about", [["fc7"], {"width": {1}}, {"share": float("nan")}])
+def test_what_features_are_is_said_in_json(tmp_path, about):
+    with pytest.raises(UserError, match="about: expected a mapping of JSON values"):
+        build_index(tmp_path / "index", [BOOK], [images(3)], about=about)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_changes_that_fail_leave_the_index_as_it_was(tmp_path):
     folder = tmp_path / "index"
     build_index(folder, [BOOK], [images(5)], signature="int8")
@@ -228,8 +320,8 @@ def test_every_file_that_is_cut_short_flipped_or_missing_is_found(tmp_path):
 def test_a_manifest_of_another_format_is_refused(tmp_path):
     folder, _ = stored(tmp_path, None)
     path = folder / "1" / files.MANIFEST
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
-    with pytest.raises(UserError, match="of another format than 1"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
+    with pytest.raises(UserError, match="of another format than 2"):
         open_index(folder)
 
 

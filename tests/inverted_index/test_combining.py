@@ -77,7 +77,8 @@ def answers(*ranked):
     longest = max(map(len, ranked))
     padded = [[*part, *[(-1, 0.0)] * (longest - len(part))] for part in ranked]
     table = np.array(padded, np.float64).reshape(len(ranked), longest, 2)
-    return Answers(table[..., 0].astype(np.int32), table[..., 1].astype(np.float32))
+    with np.errstate(divide="ignore"):
+        return Answers(table[..., 0].astype(np.int32), np.log(table[..., 1]))
 
 
 def test_scores_are_summed_as_shares_of_the_best():
@@ -88,6 +89,13 @@ def test_scores_are_summed_as_shares_of_the_best():
     assert found.scores.tolist() == [[1.5, 1.5, 0.75], [1.0, 0.0, 0.0]]
     assert fused([first, second], 1, [1.0, 0.5]).rows.tolist() == [[3], [0]]
     assert fused([first, second], 1, [1.0, 0.5]).scores.tolist() == [[1.25], [1.0]]
+
+
+def test_scores_too_small_for_a_number_are_fused_too():
+    tiny = Answers(np.array([[1, 0, -1]], np.int32), np.array([[-2000.0, -2000.0 - np.log(4), -np.inf]]))
+    found = fused([tiny, answers([(0, 9.0)])], 3)
+    assert found.rows.tolist() == [[0, 1, -1]]
+    assert found.scores.tolist() == [[1.25, 1.0, 0.0]]
 
 
 def test_one_index_fused_is_its_own_ranking():

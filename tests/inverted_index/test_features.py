@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import hypothesis
 import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
@@ -12,6 +14,7 @@ from sklearn.decomposition import PCA
 from tests.inverted_index.slow import nearest
 from tfthesis.errors import UserError
 from tfthesis.inverted_index import codebook as codebooks
+from tfthesis.inverted_index import files
 from tfthesis.inverted_index import signatures as signing
 from tfthesis.inverted_index.codebook import Codebook, codebook_size, fit_codebook
 from tfthesis.inverted_index.projection import fit_projection, unit
@@ -38,6 +41,18 @@ def test_of_equal_words_the_first_is_the_nearest(copies, count):
     book = Codebook(words)
     assert (book.nearest(vectors) < 5).all()
     assert (np.diff(book.nearest(vectors, copies), axis=1) == 5).all()
+
+
+def test_words_that_float32_cannot_tell_apart_are_ranked_exactly():
+    rng = np.random.default_rng(0)
+    # Far from the origin, products in float32 are off by more than the words of a cluster differ.
+    words = (np.repeat(rng.normal(size=(40, 300)), 20, 0) + 30 + 1e-3 * rng.normal(size=(800, 300))).astype(np.float32)
+    vectors = (words[::7] + 1e-3 * rng.normal(size=(115, 300))).astype(np.float32)
+    wide = vectors.astype(np.float64) @ words.T.astype(np.float64) - (words.astype(np.float64) ** 2).sum(1) / 2
+    expected = np.argsort(-wide.astype(np.float32), axis=1, kind="stable")[:, :4]
+    assert (np.argsort(-(vectors @ words.T - (words**2).sum(1) / 2), axis=1, kind="stable")[:, :4] != expected).any()
+    np.testing.assert_array_equal(Codebook(words).nearest(vectors, 4), expected)
+    np.testing.assert_array_equal(Codebook(words).nearest(vectors), expected[:, :1])
 
 
 def test_blocks_change_nothing(monkeypatch):
@@ -119,7 +134,7 @@ def test_the_distance_is_that_of_the_thesis():
 
 @pytest.mark.parametrize(("kind", "error"), [("float32", 1e-6), ("float16", 1e-3), ("int8", 0.02)])
 def test_signatures_are_kept_within_the_error_of_their_kind(monkeypatch, kind, error):
-    monkeypatch.setattr(signing, "_ROWS", 7)
+    monkeypatch.setattr(signing, "_NUMBERS", 70)
     rng = np.random.default_rng(0)
     parts = [rng.normal(size=(40, 16)), rng.random((40, 5))]
     parts[0][3] = 0
@@ -129,11 +144,76 @@ def test_signatures_are_kept_within_the_error_of_their_kind(monkeypatch, kind, e
     rows = np.array([5, 3, 39, 5, 0, 1, 2, 4, 8, 9])
     for mine, part in zip(kept.decoded(rows), parts, strict=True):
         np.testing.assert_allclose(mine, rooted(part[rows]), atol=error / 4)
-    query = [rooted(rng.normal(size=16)), rooted(rng.random(5))]
-    expected = sum(2 - 2 * rooted(part[rows]) @ asked for part, asked in zip(parts, query, strict=True))
-    found = kept.distances(rows, query)
+    asked, queries = [rooted(rng.normal(size=(3, 16))), rooted(rng.random((3, 5)))], np.repeat([0, 2], [6, 4])
+    products = [(rooted(part[rows]) * query[queries]).sum(1) for part, query in zip(parts, asked, strict=True)]
+    expected = sum(2 - 2 * product for product in products)
+    found = kept.distances(queries, rows, asked)
     np.testing.assert_allclose(found, expected, atol=error)
     assert found[0] == found[3], "equal signatures have equal distances"
+
+
+@pytest.fixture(params=["codebook", "projection"])
+def fitted(request):
+    """A codebook or a projection, and its arrays."""
+    if request.param == "codebook":
+        found = Codebook(np.random.default_rng(0).normal(size=(9, 4)))
+        return found, {"words": found.words}
+    found = fit_projection([scaled(30, 6)], 3)
+    return found, {"mean": found.mean, "components": found.components, "explained": found.explained}
+
+
+def test_what_was_fitted_is_saved_and_loaded(tmp_path, fitted):
+    found, arrays = fitted
+    found.save(tmp_path / "fitted")
+    found.save(tmp_path / "fitted")
+    loaded = type(found).load(tmp_path / "fitted")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(getattr(loaded, name), array)
+        assert np.asarray(getattr(loaded, name)).dtype == np.asarray(array).dtype
+    assert [path.name for path in tmp_path.iterdir()] == ["fitted"]
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_what_was_saved(tmp_path, monkeypatch, fitted, error):
+    found, _ = fitted
+    path = tmp_path / "fitted"
+
+    def full(file, data):
+        file.write(data[: len(data) // 2])
+        raise OSError(error, "full")
+
+    monkeypatch.setattr(files, "write", full)
+    with pytest.raises(UserError, match="fitted: no space left on the device; nothing was written"):
+        found.save(path)
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"before")
+    with pytest.raises(UserError, match="nothing was written"):
+        found.save(path)
+    assert (path.read_bytes(), len(list(tmp_path.iterdir()))) == (b"before", 1)
+
+
+def test_what_is_damaged_or_something_else_is_not_loaded(tmp_path, fitted):
+    found, arrays = fitted
+    path = tmp_path / "fitted"
+    found.save(path)
+    whole = path.read_bytes()
+    flips = [bytearray(whole) for _ in range(0, len(whole), 7)]
+    for place, flipped in enumerate(flips):
+        flipped[7 * place] ^= 4
+    for broken in (*flips, whole[:-1], whole[: len(whole) // 2], b"", b"\x80\x04N.", b"\x93NUMPY\x01\x00"):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match="fitted: damaged, or no file of arrays"):
+            type(found).load(path)
+    files.save_arrays(path, {name: np.array([{}], object) for name in arrays})
+    with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
+        type(found).load(path)
+    files.save_arrays(path, {"weights": np.zeros(3)})
+    with pytest.raises(UserError, match=r"expected the arrays .*, found \['weights'\]"):
+        type(found).load(path)
+    with pytest.raises(UserError, match="nowhere: no such file"):
+        type(found).load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="expected a path in a folder that exists"):
+        found.save(tmp_path / "nowhere" / "fitted")
 
 
 def test_unit_vectors():

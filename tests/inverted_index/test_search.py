@@ -16,7 +16,7 @@ from tfthesis.inverted_index import search as searching
 from tfthesis.inverted_index.building import Images, build_index
 from tfthesis.inverted_index.codebook import Codebook
 from tfthesis.inverted_index.index import Index, thesis_bytes
-from tfthesis.inverted_index.search import Scoring, best_images, idf, search
+from tfthesis.inverted_index.search import Scoring, idf, search
 from tfthesis.inverted_index.signatures import Signatures
 
 
@@ -40,7 +40,7 @@ def test_equals_plain_loops_ties_included(case, scoring, n, step):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 8.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 8.0, 300.0])
 def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
     rng = np.random.default_rng(seed)
 
@@ -51,20 +51,64 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
     case = Case([draw(4, 2)], names, [draw(150, 3, 2)], [draw(150, 3)], [draw(5, 3, 2)], [draw(5, 3)])
     index = built(case, 40)
     full = slow_search(case, 150, Scoring(2, alpha=alpha))
-    monkeypatch.setattr(searching, "_FIRST", 4)
-    monkeypatch.setattr(searching, "_STRETCH", 5)
+    monkeypatch.setattr(searching, "FIRST", 4)
+    monkeypatch.setattr(searching, "_TOGETHER", 90)
     compared = []
     whole = Signatures.distances
 
-    def count(self, rows, query):
-        compared.append(len(rows))
-        return whole(self, rows, query)
+    def count(self, queries, rows, roots, dtype):
+        compared.append((dtype, len(rows)))
+        return whole(self, queries, rows, roots, dtype)
 
     monkeypatch.setattr(Signatures, "distances", count)
     for n in (1, 2, 7, 150):
         assert asked(index, case, n, Scoring(2, alpha=alpha)) == [ranked[:n] for ranked in full]
-    if alpha == 0.3:
-        assert min(compared[1::2]) < len(names), "no image was ever ruled out"
+        monkeypatch.setattr(searching, "_TOGETHER", 1 << 20)
+        assert asked(index, case, n, Scoring(2, alpha=alpha)) == [ranked[:n] for ranked in full]
+        monkeypatch.setattr(searching, "_TOGETHER", 90)
+    if alpha:
+        # Of a query's images, some are compared, to rule out others by their sums, and then by kernels in float32.
+        exact = [rows for dtype, rows in compared if dtype == np.float64]
+        assert min(exact) < max(rows for _, rows in compared) / 3
+
+
+def test_with_few_matches_the_likely_images_are_those_with_the_largest_sums(monkeypatch):
+    # One of 300 images shares two words with the query, the others one: none of these needs its signature read. The
+    # peaks of stretches cannot tell, since there are fewer matches than stretches times images wanted.
+    case = lines(4, [[0, 2]] * 299 + [[0, 1]], [[0, 1]], np.ones((300, 2)), np.ones((1, 2)))
+    index = built(case, 300)
+    monkeypatch.setattr(searching, "FIRST", 100)
+    compared = []
+    whole = Signatures.distances
+
+    def count(self, queries, rows, roots, dtype):
+        compared.append(rows.tolist())
+        return whole(self, queries, rows, roots, dtype)
+
+    monkeypatch.setattr(Signatures, "distances", count)
+    assert asked(index, case, 1, Scoring(alpha=1.0))[0][0][0] == 299
+    likely, left = compared
+    assert len(likely) == 100
+    assert left == [299]
+
+
+def test_a_batch_is_summed_and_ranked_at_once(monkeypatch):
+    case = lines(9, [[word % 9, word % 7] for word in range(40)], [[word % 9, word % 5] for word in range(64)])
+    index = built(case)
+    calls = []
+    for module, name in ((searching, "summed"), (searching.ranking, "best_of_each"), (searching, "weighed")):
+        whole = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *arguments, whole=whole, name=name: calls.append(name) or whole(*arguments)
+        )
+    for alpha, expected in ((0.0, ["summed", "best_of_each"]), (1.0, ["summed", "weighed", *["best_of_each"] * 2])):
+        calls.clear()
+        search(index, case.queries, 3, Scoring(alpha=alpha), case.query_signatures)
+        assert calls == expected
+    monkeypatch.setattr(searching, "_TOGETHER", 40 * 16)
+    calls.clear()
+    search(index, case.queries, 3)
+    assert calls == ["summed", "best_of_each"] * 4
 
 
 @hypothesis.given(cases(), scorings)
@@ -168,27 +212,6 @@ def test_multiple_assignment_reaches_the_grid_of_words_in_two_dimensions():
     assert found == [[0], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
 
 
-@hypothesis.given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 70))
-def test_the_best_are_those_of_a_full_sort(scores, n):
-    rows = list(range(3, 3 + 2 * len(scores), 2))
-    found = best_images(np.array(rows, np.int32), np.array(scores, np.float32), n)
-    full = sorted(zip(rows, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))[:n]
-    assert list(zip(*map(np.ndarray.tolist, found), strict=True)) == full
-
-
-@hypothesis.given(st.lists(st.integers(0, 9), max_size=300), st.integers(1, 20))
-def test_the_bound_of_peaks_leaves_out_none_of_the_largest(scores, count):
-    scores = np.array(scores, np.float32)
-    chosen = searching._near_top(scores, count)
-    largest = np.sort(scores)[::-1][:count]
-    assert set(np.flatnonzero(scores >= min(largest, default=0))) <= set(chosen)
-
-
-def test_the_bound_of_peaks_leaves_out_most():
-    scores = np.random.default_rng(0).permutation(64_000).astype(np.float32)
-    assert 10 <= len(searching._near_top(scores, 10)) < 200
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -203,6 +226,16 @@ def test_the_bound_of_peaks_leaves_out_most():
         ({"signatures": [np.ones((1, 3))]}, r"expected shapes \[\[1, 2\]\]"),
         ({"signatures": [np.ones((2, 2))]}, r"expected shapes \[\[1, 2\]\]"),
         ({"signatures": [np.full((1, 2), np.inf)]}, "signatures: expected finite numbers"),
+        (
+            {"signatures": np.ones((1, 2))},
+            r"signatures: expected shapes \[\[1, 2\]\], one for each axis, got \[\[2\]\]",
+        ),
+        ({"signatures": np.ones((2, 1, 2))}, r"got \[\[1, 2\], \[1, 2\]\]"),
+        ({"signatures": 4.0}, "signatures: expected arrays of numbers, one for each axis, got float"),
+        ({"signatures": [np.array([["a", "b"]])]}, "signatures: expected real numbers, got an array of <U1"),
+        ({"features": [np.array([[["a"]]])]}, "features: expected real numbers, got an array of <U1"),
+        ({"features": 4.0}, "features: expected arrays of numbers, one for each axis, got float"),
+        ({"n": 1.5}, "n: expected a positive number of images, got 1.5"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
@@ -218,7 +251,7 @@ def test_signatures_are_asked_of_an_index_that_has_some():
         search(built(case, signature=None), case.queries, 1, Scoring(alpha=1.0), case.query_signatures)
 
 
-@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf, 1e10])
 def test_alpha_is_a_number_from_0(alpha):
     with pytest.raises(UserError, match="alpha: expected a number from 0"):
         Scoring(alpha=alpha)
@@ -254,4 +287,5 @@ def test_an_index_describes_itself():
     case = lines(5, [[0, 1], [1, 1], [4, 0]], [[0, 0]])
     described = built(case, signature="int8").describe()
     assert described.pop("bytes_an_image")["total"] > 0
+    assert described.pop("about") == {}
     assert described == {"images": 3, "patches": 2, "words": [5], "cells": 3, "postings": 6, "signatures": "int8"}

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,10 @@ from tfthesis.inverted_index.cells import (
     joined,
     sorted_lists,
 )
+from tfthesis.inverted_index.checks import as_names, shapes_of
 from tfthesis.inverted_index.codebook import Codebook
 from tfthesis.inverted_index.files import GrowingArray, mapped, new_version, newest, write_manifest
-from tfthesis.inverted_index.index import Index, open_index
+from tfthesis.inverted_index.index import Index, as_about, check_about, open_index
 from tfthesis.inverted_index.signatures import check_kind, encode
 
 #: Postings that are held before they are sorted and put aside: 48 MiB.
@@ -53,7 +54,12 @@ class Images(NamedTuple):
 
 
 def build_index(
-    folder: str | Path, codebooks: Sequence[Codebook], blocks: Iterable[Images], *, signature: str | None = None
+    folder: str | Path,
+    codebooks: Sequence[Codebook],
+    blocks: Iterable[Images],
+    *,
+    signature: str | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Index:
     """Write an index of images, in place of one that is in `folder`, and open it.
 
@@ -61,6 +67,8 @@ def build_index(
         codebooks: one for each axis.
         blocks: read once; memory grows with the largest of them and the names, not with their number.
         signature: how signatures are kept, one of `signatures.KINDS`; None keeps none.
+        about: what the features are, such as the encoder, its layers and their width after the projection; JSON values,
+            which `open_index` compares.
 
     Raises:
         UserError: there are no images, two have the same name, arrays do not fit, or the disk is full. Then `folder` is
@@ -69,17 +77,20 @@ def build_index(
     if signature is not None:
         check_kind(signature)
     check_sizes([len(codebook) for codebook in codebooks])
-    folder = Path(folder)
-    with new_version(folder) as draft, _Writer(draft, codebooks, signature) as writer:
+    folder, about = Path(folder), as_about(about or {})
+    with new_version(folder) as draft, _Writer(draft, codebooks, signature, about) as writer:
         for block in blocks:
             writer.add(block)
         writer.finish()
     return open_index(folder)
 
 
-def append_images(folder: str | Path, blocks: Iterable[Images]) -> Index:
-    """Add images behind those of the index in `folder`, and open it; raises as `build_index` and `open_index`."""
-    return _changed(Path(folder), blocks, ())
+def append_images(folder: str | Path, blocks: Iterable[Images], about: Mapping[str, Any] | None = None) -> Index:
+    """Add images behind those of the index in `folder`, and open it.
+
+    Arguments and errors are those of `build_index` and `open_index`.
+    """
+    return _changed(Path(folder), blocks, (), about)
 
 
 def remove_images(folder: str | Path, names: Iterable[str]) -> Index:
@@ -88,7 +99,7 @@ def remove_images(folder: str | Path, names: Iterable[str]) -> Index:
     Raises:
         UserError: a name is not in the index, no image would be left, or as `open_index`.
     """
-    return _changed(Path(folder), (), set(names))
+    return _changed(Path(folder), (), as_names(names, "names of images to remove"))
 
 
 def merge_indexes(folder: str | Path, sources: Sequence[str | Path]) -> Index:
@@ -112,10 +123,12 @@ def merge_indexes(folder: str | Path, sources: Sequence[str | Path]) -> Index:
     return open_index(folder)
 
 
-def _changed(folder: Path, blocks: Iterable[Images], removed: Iterable[str]) -> Index:
+def _changed(
+    folder: Path, blocks: Iterable[Images], removed: Iterable[str], about: Mapping[str, Any] | None = None
+) -> Index:
     newest(folder)  # so that a folder without an index is named before it is written to
     with new_version(folder) as draft:
-        index = open_index(folder)
+        index = open_index(folder, about)
         with _writer_like(draft, index) as writer:
             writer.copy(index, removed)
             for block in blocks:
@@ -125,14 +138,14 @@ def _changed(folder: Path, blocks: Iterable[Images], removed: Iterable[str]) -> 
 
 
 def _writer_like(draft: Path, index: Index) -> _Writer:
-    return _Writer(draft, index.codebooks, index.signatures.kind if index.signatures else None)
+    return _Writer(draft, index.codebooks, index.signatures.kind if index.signatures else None, index.about)
 
 
 class _Writer:
     """Fills the folder of a version; a context manager that closes its files."""
 
-    def __init__(self, draft: Path, codebooks: Sequence[Codebook], kind: str | None):
-        self._draft, self._codebooks, self._kind = draft, codebooks, kind
+    def __init__(self, draft: Path, codebooks: Sequence[Codebook], kind: str | None, about: Mapping[str, Any]):
+        self._draft, self._codebooks, self._kind, self._about = draft, codebooks, kind, about
         self._sizes = [len(codebook) for codebook in codebooks]
         self._patches: int | None = None
         self._widths: list[int] | None = None
@@ -151,6 +164,7 @@ class _Writer:
 
     def add(self, block: Images) -> None:
         """Add a block of images."""
+        block = block._replace(names=as_names(block.names, "names of images"))
         count = len(block.names)
         if not count:
             return
@@ -204,11 +218,12 @@ class _Writer:
         signature = self._kind and {"kind": self._kind, "widths": self._widths}
         described = {"words": self._sizes, "patches": self._patches, "images": len(self._names)}
         described |= {"cells": self._arrays["keys"].rows, "postings": end, "signature": signature}
+        described |= {"about": self._about}
         write_manifest(self._draft, described)
 
     def _words(self, block: Images) -> list[np.ndarray]:
         """Return the nearest word of each patch, int32 `[B, P]` for each axis."""
-        shapes = [np.shape(part) for part in block.features]
+        shapes = shapes_of(block.features, "features of images")
         patches = self._patches or (shapes[0][1] if shapes and len(shapes[0]) == 3 else 0)
         expected = [(len(block.names), patches, codebook.words.shape[1]) for codebook in self._codebooks]
         if shapes != expected or not patches:
@@ -221,7 +236,7 @@ class _Writer:
         ]
 
     def _checked_signatures(self, block: Images) -> Sequence[np.ndarray]:
-        shapes = [np.shape(part) for part in block.signatures]
+        shapes = shapes_of(block.signatures, "signatures of images")
         widths = self._widths or [shape[1] for shape in shapes if len(shape) == 2]
         expected = [(len(block.names), width) for width in widths]
         if shapes != expected or len(shapes) != len(self._codebooks):
@@ -236,6 +251,7 @@ class _Writer:
         return block.signatures
 
     def _check_alike(self, index: Index) -> None:
+        check_about("indexes to merge", index.about, self._about)
         same = all(
             np.array_equal(mine.words, theirs.words)
             for mine, theirs in zip(self._codebooks, index.codebooks, strict=False)
@@ -254,8 +270,6 @@ class _Writer:
             raise UserError(f"images: expected at most {_MOST_IMAGES}, got more")
         texts = []
         for name in names:
-            if not isinstance(name, str):
-                raise UserError(f"names of images: expected text, got {type(name).__name__} {name!r}")
             if name in self._names:
                 raise UserError(f"names of images: expected unique names, got {name!r} twice")
             self._names.add(name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from tfthesis.errors import UserError
+from tfthesis.inverted_index.checks import as_float32
+from tfthesis.inverted_index.files import load_arrays, save_arrays
 
 #: Words of the thesis's largest codebook (section 4.4.2, for UKB).
 MOST_WORDS = 10_000
@@ -15,9 +19,9 @@ PATCHES_A_WORD = 4
 _LARGE = 200_000_000
 # Numbers of the block of products that are held at a time: small enough for the processor's cache.
 _BLOCK = 1 << 19
-# The kernels multiply whole panels of columns and the remainder by another path, whose rounding differs; in a padded
-# matrix equal words get bit-equal products, and ties are decided by the word's number alone.
-_COLUMNS = 64
+# How far products in float32 may be off, in units of 2^-24 of the lengths multiplied, beside one for each number of a
+# vector: rounding the offsets and their subtraction.
+_ROUNDINGS = 8
 
 
 def codebook_size(patches: int, words: int | None = None) -> int:
@@ -46,25 +50,34 @@ class Codebook:
     """
 
     def __init__(self, words: np.ndarray):
-        words = np.ascontiguousarray(words, np.float32)
+        words = as_float32(words, "words of a codebook")
         if words.ndim != 2 or not words.size:
             raise UserError(f"words of a codebook: expected shape [words, width], got {list(words.shape)}")
-        if not np.isfinite(words).all():
-            raise UserError("words of a codebook: expected finite numbers, got NaN or infinity")
         self.words = words
-        columns = -(-len(words) // _COLUMNS) * _COLUMNS
-        self._matrix = np.zeros((words.shape[1], columns), np.float32)
-        self._matrix[:, : len(words)] = words.T
-        self._offsets = np.full(columns, np.inf, np.float32)
-        self._offsets[: len(words)] = (words.astype(np.float64) ** 2).sum(1) / 2
+        squares = (words.astype(np.float64) ** 2).sum(1)
+        self._offsets = squares / 2
+        # The offset is the last factor of the product. Row by row in memory, it is multiplied twice as fast.
+        self._matrix = np.ascontiguousarray(np.concatenate([words.T, -self._offsets.astype(np.float32)[None]]))
+        self._longest = np.sqrt(squares.max())
 
     def __len__(self) -> int:
         return len(self.words)
 
+    def save(self, path: str | Path) -> None:
+        """Write the words to a file, whole or not at all; a `UserError` says that the disk is full."""
+        save_arrays(Path(path), {"words": self.words})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Codebook:
+        """Return the codebook of a file of `save`; a `UserError` says that it is damaged or none."""
+        return cls(load_arrays(Path(path), ("words",))["words"])
+
     def nearest(self, vectors: np.ndarray, count: int = 1) -> np.ndarray:
         """Return the `count` nearest words of each vector, the nearest first and ties by number, int32 `[N, count]`.
 
-        Euclidean, in float32. More than one word a vector is the multiple assignment of queries (section 4.4.2).
+        Euclidean: the words with the largest x w - |w|^2 / 2, computed in float64 and rounded to float32, so that it is
+        the same wherever it is computed and equal words are equally near. More than one word a vector is the multiple
+        assignment of queries (section 4.4.2).
 
         Args:
             vectors: `[N, D]`.
@@ -72,25 +85,48 @@ class Codebook:
         Raises:
             UserError: the width differs, a vector holds NaN or infinity, or there are fewer words than `count`.
         """
-        vectors = np.ascontiguousarray(vectors, np.float32)
+        vectors = as_float32(vectors, "features")
         if vectors.ndim != 2 or vectors.shape[1] != self.words.shape[1]:
             raise UserError(f"features: expected shape [patches, {self.words.shape[1]}], got {list(vectors.shape)}")
-        if not np.isfinite(vectors).all():
-            raise UserError("features: expected finite numbers, got NaN or infinity")
         if not 1 <= count <= len(self):
             raise UserError(f"assignments: expected from 1 to the {len(self)} words of the codebook, got {count}")
         found = np.empty((len(vectors), count), np.int32)
-        step = max(1, _BLOCK // len(self._offsets))
+        step = max(1, _BLOCK // len(self))
         for start in range(0, len(vectors), step):
-            # |x - w|^2 is smallest where x w - |w|^2 / 2 is largest.
-            affinities = vectors[start : start + step] @ self._matrix
-            affinities -= self._offsets
-            rows = np.arange(len(affinities))
-            for place in range(count):
-                best = affinities.argmax(1)
-                found[start : start + step, place] = best
-                affinities[rows, best] = -np.inf
+            part = vectors[start : start + step]
+            found[start : start + step] = self._nearest(part, count)
         return found
+
+    def _nearest(self, vectors: np.ndarray, count: int) -> np.ndarray:
+        """Return the nearest words by products in float32, and by exact ones where those are too close together."""
+        affinities = np.column_stack([vectors, np.ones(len(vectors), np.float32)]) @ self._matrix
+        rows = np.arange(len(vectors))
+        found, values = np.empty((len(vectors), count), np.int32), np.empty((len(vectors), count), np.float32)
+        for place in range(count):
+            best = affinities.argmax(1)
+            found[:, place], values[:, place] = best, affinities[rows, best]
+            affinities[rows, best] = -np.inf
+        lengths = np.sqrt((vectors.astype(np.float64) ** 2).sum(1)) + self._longest
+        slack = (vectors.shape[1] + _ROUNDINGS) * 2.0**-23 * self._longest * lengths
+        least = values[:, -1] - slack
+        close = (affinities.max(1) >= least) | (values[:, :-1] - values[:, 1:] <= slack[:, None]).any(1)
+        if close.any():
+            affinities[rows[:, None], found] = values
+            asked, words = np.nonzero(affinities[close] >= least[close, None])
+            found[close] = self._ranked(vectors[close], asked, words, count)
+        return found
+
+    def _ranked(self, vectors: np.ndarray, asked: np.ndarray, words: np.ndarray, count: int) -> np.ndarray:
+        """Return the nearest of the words that are given with the row of their vector, both rising, for each vector."""
+        exact = np.empty(len(words), np.float32)
+        step = max(1, _BLOCK // vectors.shape[1])
+        for start in range(0, len(words), step):
+            part = slice(start, start + step)
+            wide = vectors[asked[part]].astype(np.float64), self.words[words[part]].astype(np.float64)
+            exact[part] = np.einsum("nd,nd->n", *wide) - self._offsets[words[part]]
+        order = np.lexsort((-exact, asked))
+        first = np.searchsorted(asked, np.arange(len(vectors)))
+        return words[order[first[:, None] + np.arange(count)]]
 
 
 def fit_codebook(vectors: np.ndarray, size: int, *, seed: int = 0, iterations: int = 100) -> Codebook:
@@ -111,11 +147,9 @@ def fit_codebook(vectors: np.ndarray, size: int, *, seed: int = 0, iterations: i
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
 
-    vectors = np.asarray(vectors, np.float32)
+    vectors = as_float32(vectors, "features")
     if vectors.ndim != 2:
         raise UserError(f"features: expected shape [patches, width], got {list(vectors.shape)}")
-    if not np.isfinite(vectors).all():
-        raise UserError("features: expected finite numbers, got NaN or infinity")
     size = codebook_size(len(vectors), size)
     if len(vectors) * size <= _LARGE:
         model = KMeans(size, n_init=1, max_iter=iterations, random_state=seed)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfthesis.errors import UserError
+from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.index import Index
 from tfthesis.inverted_index.projection import unit
-from tfthesis.inverted_index.search import PLAIN, Answers, Scoring, best_images, search
+from tfthesis.inverted_index.search import PLAIN, Answers, Scoring, search
 
 #: Features and signatures of images given by row, `[R, P, D]` and `[R, M]` for each axis.
 Lookup = Callable[[np.ndarray], tuple[Sequence[np.ndarray], Sequence[np.ndarray]]]
@@ -76,16 +77,19 @@ def fused(answers: Sequence[Answers], n: int, weights: Sequence[float] | None = 
     if n < 1:
         raise UserError(f"n: expected a positive number of images, got {n}")
     (count,) = counts
-    rows, scores = np.full((count, n), -1, np.int32), np.zeros((count, n), np.float32)
-    for query in range(count):
-        found = [(part.rows[query], _shares(part.scores[query]) * w) for part, w in zip(answers, weights, strict=True)]
-        images, places = np.unique(np.concatenate([part for part, _ in found]), return_inverse=True)
-        sums = np.bincount(places, np.concatenate([part for _, part in found])).astype(np.float32)
-        best = best_images(images[images >= 0], sums[images >= 0], n)
-        rows[query, : len(best[0])], scores[query, : len(best[0])] = best
-    return Answers(rows, scores)
+    found = np.concatenate([part.rows for part in answers], axis=1).astype(np.int64)
+    shares = np.concatenate([_shares(part.logs) * w for part, w in zip(answers, weights, strict=True)], axis=1)
+    queries, _ = known = np.nonzero(found >= 0)
+    pairs, places = np.unique((queries << 31) + found[known], return_inverse=True)
+    ranks = ranking.ranks(np.bincount(places, shares[known], minlength=len(pairs)))
+    best, places = ranking.best_of_each(pairs >> 31, pairs, ranks, n)
+    rows, logs = np.full((count, n), -1, np.int32), np.full((count, n), -np.inf)
+    rows[pairs[best] >> 31, places] = pairs[best] & (1 << 31) - 1
+    logs[pairs[best] >> 31, places] = ranking.logs(ranks[best])
+    return Answers(rows, logs)
 
 
-def _shares(scores: np.ndarray) -> np.ndarray:
-    """Return the scores of one query, best first, as shares of the best, float64."""
-    return scores / np.float64(scores[0] or 1)
+def _shares(logs: np.ndarray) -> np.ndarray:
+    """Return scores `[B, n]`, best first and given by their logarithms, as shares of the best of each query."""
+    best = logs[:, :1]
+    return np.exp(logs - np.where(best > -np.inf, best, 0))

@@ -15,7 +15,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ import numpy as np
 from tfthesis.errors import UserError
 from tfthesis.export.publish import versions
 
-FORMAT = 1
+FORMAT = 2
 LOCK = "lock"
 MANIFEST = "index.json"
 # What names of folders begin with that are no versions yet, or no more.
@@ -85,9 +85,10 @@ def new_version(folder: Path) -> Iterator[Path]:
     What a killed process left is removed first, and the versions before the new one last.
 
     Raises:
-        UserError: the disk is full, another process is writing to `folder`, or versions of something else are in it.
-            Whatever is raised, what was there is as it was.
+        UserError: the disk is full, another process is writing to `folder`, versions of something else are in it, or it
+            is a file. Whatever is raised, what was there is as it was.
     """
+    _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         known = versions(folder)
@@ -168,10 +169,64 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def newest(folder: Path) -> Path:
     """Return the newest version in `folder`; a `UserError` says that there is none."""
+    _check_folder(folder)
     known = versions(folder)
     if not known:
         raise UserError(f"{folder}: expected the folder of an index, found no version in it; build one first")
     return folder / str(known[-1])
+
+
+def _check_folder(folder: Path) -> None:
+    for path in (folder, *folder.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise UserError(f"{folder}: expected the folder of an index, but {path} is a file")
+            return
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to a file, whole or not at all: the SHA-256 of an `.npz` file in a line of its own, and that file.
+
+    Raises:
+        UserError: the disk is full, or the folder of `path` is missing. Then `path` is as it was.
+    """
+    hidden = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    try:
+        with open(hidden, "wb", buffering=0) as file:
+            content = io.BytesIO()
+            np.savez(content, **arrays)
+            line = f"{hashlib.sha256(content.getbuffer()).hexdigest()}\n".encode()
+            write(file, np.frombuffer(line + content.getbuffer(), np.uint8))
+            os.fsync(file.fileno())
+        os.replace(hidden, path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            hidden.unlink()
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise UserError(f"{path}: no space left on the device; nothing was written") from error
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise UserError(f"{path}: expected a path in a folder that exists, found no {path.parent}") from error
+        raise
+
+
+def load_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the arrays `names` of a file that `save_arrays` wrote; objects in it are refused.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or it holds other arrays.
+    """
+    try:
+        line, _, content = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    if line != hashlib.sha256(content).hexdigest().encode():
+        raise UserError(f"{path}: damaged, or no file of arrays: it is not as it was written")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    if sorted(arrays) != sorted(names):
+        raise UserError(f"{path}: expected the arrays {sorted(names)}, found {sorted(arrays)}")
+    return arrays
 
 
 def mapped(path: Path) -> np.ndarray:

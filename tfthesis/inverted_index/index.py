@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,15 @@ class Names:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> str:
+        if not 0 <= row < len(self):
+            raise IndexError(f"row: expected from 0 to {len(self) - 1}, got {row}; in answers, -1 stands for no image")
         return self.text[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the names of images by row, objects in the shape of `rows`; the empty text where the row is -1."""
+        rows = np.asarray(rows)
+        names = [self[row] if row != -1 else "" for row in rows.reshape(-1).tolist()]
+        return np.array(names, object).reshape(rows.shape)
 
     def all(self) -> list[str]:
         """Return every name, in the order of the rows."""
@@ -54,6 +63,7 @@ class Index:
         names: of the images, by row.
         signatures: of the images, None where it was built without.
         bytes: size of each file of the index.
+        about: what `build_index` was told about the features, JSON values.
     """
 
     codebooks: tuple[Codebook, ...]
@@ -63,6 +73,7 @@ class Index:
     names: Names
     signatures: Signatures | None
     bytes: dict[str, int]
+    about: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,26 +93,52 @@ class Index:
         described = {"images": len(self), "patches": self.patches, "words": list(self.sizes)}
         described |= {"cells": len(self.lists.keys), "postings": len(self.lists.postings)}
         kind = self.signatures.kind if self.signatures else None
-        return {**described, "signatures": kind, "bytes_an_image": self.bytes_an_image()}
+        return {**described, "signatures": kind, "bytes_an_image": self.bytes_an_image(), "about": self.about}
 
 
-def open_index(folder: str | Path) -> Index:
+def open_index(folder: str | Path, about: Mapping[str, Any] | None = None) -> Index:
     """Return the newest version of the index in `folder`, after every file was compared with its manifest.
 
     Another process may write a newer version meanwhile: this one goes on giving its own answers.
 
+    Args:
+        about: what the features are expected to be, as `build_index` was told; None does not look.
+
     Raises:
-        UserError: there is no index, or a file is missing or damaged.
+        UserError: there is no index, a file is missing or damaged, or the index is of other features.
     """
     folder = Path(folder)
     version = newest(folder)
     try:
-        return _open_version(version)
+        index = _open_version(version)
     except (UserError, FileNotFoundError):
         # A newer version takes the place of the one that was being opened.
         if newest(folder) == version:
             raise
-        return open_index(folder)
+        return open_index(folder, about)
+    if about is not None:
+        check_about(folder, index.about, about)
+    return index
+
+
+def as_about(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a description of features as a manifest gives it back; a `UserError` says that it is not JSON."""
+    try:
+        found = json.loads(json.dumps(about, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"about: expected a mapping of JSON values, got {about!r}: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"about: expected a mapping of JSON values, got {about!r}")
+    return found
+
+
+def check_about(what: object, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise a `UserError` that names where the features of an index, as it was told, are not those expected."""
+    expected = as_about(expected)
+    differing = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
+    if differing:
+        mine, theirs = ({name: part.get(name) for name in differing} for part in (expected, found))
+        raise UserError(f"{what}: expected an index of features with {mine}, found one with {theirs}")
 
 
 def _open_version(folder: Path) -> Index:
@@ -117,6 +154,7 @@ def _open_version(folder: Path) -> Index:
         signatures=signature
         and Signatures(signature["kind"], tuple(signature["widths"]), arrays["signatures"], arrays.get("scales")),
         bytes={name.removesuffix(".npy"): described["bytes"] for name, described in manifest["files"].items()},
+        about=manifest["about"],
     )
 
 

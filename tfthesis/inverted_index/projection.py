@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from tfthesis.errors import UserError
+from tfthesis.inverted_index.checks import as_float32
+from tfthesis.inverted_index.files import load_arrays, save_arrays
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -38,11 +41,22 @@ class Projection:
         """Return vectors `[..., D]` as float32 `[..., M]`, not scaled to length one.
 
         Raises:
-            UserError: they have another width.
+            UserError: they have another width, or are no finite numbers.
         """
-        if np.shape(vectors)[-1:] != self.mean.shape:
-            raise UserError(f"features: expected width {len(self.mean)}, got shape {list(np.shape(vectors))}")
-        return (np.asarray(vectors, np.float32) - self.mean) @ self.components
+        vectors = as_float32(vectors, "features")
+        if vectors.shape[-1:] != self.mean.shape:
+            raise UserError(f"features: expected width {len(self.mean)}, got shape {list(vectors.shape)}")
+        return (vectors - self.mean) @ self.components
+
+    def save(self, path: str | Path) -> None:
+        """Write the projection to a file, whole or not at all; a `UserError` says that the disk is full."""
+        save_arrays(Path(path), {**dataclasses.asdict(self), "explained": np.float64(self.explained)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Projection:
+        """Return the projection of a file of `save`; a `UserError` says that it is damaged or none."""
+        arrays = load_arrays(Path(path), tuple(field.name for field in dataclasses.fields(cls)))
+        return cls(arrays["mean"], arrays["components"], float(arrays["explained"]))
 
 
 def fit_projection(pieces: Iterable[np.ndarray], width: int) -> Projection:
@@ -78,11 +92,9 @@ def _batches(pieces: Iterable[np.ndarray], least: int) -> Iterable[np.ndarray]:
     ready: np.ndarray | None = None
     width: int | None = None
     for piece in pieces:
-        piece = np.asarray(piece, np.float32)
+        piece = as_float32(piece, "features")
         if piece.ndim != 2 or piece.shape[1] != (width or piece.shape[1]):
             raise UserError(f"features: expected pieces [n, width] of one width, got one of shape {list(piece.shape)}")
-        if not np.isfinite(piece).all():
-            raise UserError("features: expected finite numbers, got NaN or infinite ones")
         width = piece.shape[1]
         held.append(piece)
         if sum(map(len, held)) >= 2 * least:

@@ -2,29 +2,33 @@
 
 The score of an image is the sum over the query's patches, and over the image's patches in the same cell, of idf^2 of
 the cell. The weight c of the signatures is the same for all patches of a pair of images, so it multiplies the sum once.
-Sums are float64, scores are float32; images with equal scores are in the order of their rows. Images that share no cell
-with the query are not among the answers.
+Sums are float64; scores are compared as `ranking` says, and images with equal ones are in the order of their rows.
+Images that share no cell with the query are not among the answers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tfthesis.errors import UserError, closest
+from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.cells import cell_grid
+from tfthesis.inverted_index.checks import as_float32, shapes_of
 from tfthesis.inverted_index.index import Index
 from tfthesis.inverted_index.signatures import rooted
 
 #: The inverse document frequency of Eq 4.2 as printed, and with the logarithm that it has elsewhere.
 IDF = ("ratio", "log")
 
-# Images whose signatures are compared before others are ruled out.
-_FIRST = 512
-# Scores of which the largest stands for all.
-_STRETCH = 64
+#: Images whose signatures are compared before others are ruled out.
+FIRST = 512
+
+# Sums that are held together: one for each image and query, unless there are more images.
+_TOGETHER = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +50,8 @@ class Scoring:
     def __post_init__(self):
         if self.idf not in IDF:
             raise closest(self.idf, IDF, "idf")
-        if not 0 <= self.alpha < np.inf:
-            raise UserError(f"alpha: expected a number from 0, got {self.alpha}")
+        if not 0 <= self.alpha <= ranking.LARGEST_ALPHA:
+            raise UserError(f"alpha: expected a number from 0 to {ranking.LARGEST_ALPHA:g}, got {self.alpha}")
 
 
 #: The nearest word, the idf of the thesis, no signatures.
@@ -60,11 +64,16 @@ class Answers:
 
     Attributes:
         rows: int32 `[B, n]`, -1 behind the last image that matches.
-        scores: float32 `[B, n]`, 0 where the row is -1.
+        logs: natural logarithms of the scores, float64 `[B, n]`, minus infinity where the row is -1.
     """
 
     rows: np.ndarray
-    scores: np.ndarray
+    logs: np.ndarray
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Scores, float32 `[B, n]`: 0 where the row is -1, and where they are too small for a float32."""
+        return ranking.scores(self.logs)
 
 
 def search(
@@ -83,21 +92,31 @@ def search(
     Raises:
         UserError: `n` is not positive, or what was given does not fit the index.
     """
-    if n < 1:
-        raise UserError(f"n: expected a positive number of images, got {n}")
+    check_asked(index, n, scoring)
     cells = query_cells(index, features, scoring.assignments)
     roots = _roots(index, signatures, len(cells)) if scoring.alpha else None
     rows = np.full((len(cells), n), -1, np.int32)
-    scores = np.zeros((len(cells), n), np.float32)
-    for query, keys in enumerate(cells):
-        postings, sums = _sums(index, keys, scoring.idf)
+    ranks = np.full((len(cells), n), ranking.NOTHING)
+    for found in _matches(index, cells, scoring.idf, None if scoring.alpha else n):
         if roots is None:
-            best = _best_plain(postings, sums, n, index.patches)
+            ranked = ranking.ranks(found.sums)
         else:
-            weight = _weight(index, [root[query] for root in roots], scoring.alpha)
-            best = _best_weighed(postings, sums, n, weight)
-        rows[query, : len(best[0])], scores[query, : len(best[0])] = best
-    return Answers(rows, scores)
+            found, ranked = weighed(index, found, roots, n, scoring.alpha)
+        best, places = ranking.best_of_each(found.queries, found.rows, ranked, n)
+        rows[found.queries[best], places], ranks[found.queries[best], places] = found.rows[best], ranked[best]
+    return Answers(rows, ranking.logs(ranks))
+
+
+def check_asked(index: Index, n: int, scoring: Scoring) -> None:
+    """Raise a `UserError` if `n` images cannot be asked of `index` by `scoring`."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise UserError(f"n: expected a positive number of images, got {n!r}")
+    if not 1 <= scoring.assignments <= min(index.sizes):
+        raise UserError(
+            f"assignments: expected from 1 to the {min(index.sizes)} words of the codebook, got {scoring.assignments}"
+        )
+    if scoring.alpha and index.signatures is None:
+        raise UserError("alpha: expected 0, since this index was built without signatures")
 
 
 def query_cells(index: Index, features: Sequence[np.ndarray], assignments: int = 1) -> np.ndarray:
@@ -105,11 +124,12 @@ def query_cells(index: Index, features: Sequence[np.ndarray], assignments: int =
 
     The arguments are those of `search`. A cell stands there as often as patches of the query reach it.
     """
-    if len(features) != len(index.codebooks):
-        raise UserError(f"features: expected one array for each of {len(index.codebooks)} axes, got {len(features)}")
-    shapes = {np.shape(part)[:2] for part in features}
-    if len(shapes) > 1 or any(np.ndim(part) != 3 for part in features):
-        got = [list(np.shape(part)) for part in features]
+    full = shapes_of(features, "features")
+    if len(full) != len(index.codebooks):
+        raise UserError(f"features: expected one array for each of {len(index.codebooks)} axes, got {len(full)}")
+    shapes = {shape[:2] for shape in full}
+    if len(shapes) > 1 or any(len(shape) != 3 for shape in full):
+        got = [list(shape) for shape in full]
         raise UserError(f"features: expected shape [queries, patches, width] alike for each axis, got {got}")
     (shape,) = shapes
     words = [
@@ -131,94 +151,117 @@ def idf(counts: np.ndarray, images: int, kind: str) -> np.ndarray:
     return np.log(ratio) if kind == "log" else ratio
 
 
-def _sums(index: Index, cells: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the postings in the cells of one query, and the score of every image without signatures.
+@dataclasses.dataclass(frozen=True)
+class Matches:
+    """Images that share cells with queries, each pair once, sorted by query.
+
+    Attributes:
+        queries: int64 `[m]`.
+        rows: int32 `[m]`.
+        sums: scores without signatures, float64 `[m]`.
+    """
+
+    queries: np.ndarray
+    rows: np.ndarray
+    sums: np.ndarray
+
+    def chosen(self, items: np.ndarray) -> Matches:
+        """Return the matches of places or a mask."""
+        return Matches(self.queries[items], self.rows[items], self.sums[items])
+
+
+def _matches(index: Index, cells: np.ndarray, kind: str, best: int | None) -> Iterator[Matches]:
+    """Yield the matches of some queries after those of others.
 
     Args:
-        cells: `[c]` of `query_cells`.
+        cells: `[B, c]` of `query_cells`.
         kind: of idf.
-
-    Returns:
-        Rows int32 `[m]`, an image as often as it has patches there, and float64 `[N]`.
+        best: as many with the largest sums for each query are needed, others may be left out; None for all.
 
     Source: Liu 2018, Eq 4.2 and 4.3.
     """
-    keys, times = np.unique(cells, return_counts=True)
-    places, known = index.lists.places(keys)
-    weights = times[known] * idf(index.counts[places], len(index), kind) ** 2
-    postings, lengths = index.lists.images(places)
-    # A sum for every image takes less time than sorting the postings, even at a million images.
-    return postings, np.bincount(postings, np.repeat(weights, lengths), minlength=len(index))
+    if not cells.size:
+        return
+    places, known = index.lists.places(cells.reshape(-1))
+    # A cell that several patches of a query reach is read once and counts so often.
+    asked = np.flatnonzero(known) // cells.shape[1] * len(index.lists.keys) + places
+    asked, times = np.unique(asked, return_counts=True)
+    queries, places = np.divmod(asked, len(index.lists.keys))
+    weights = times * idf(index.counts[places], len(index), kind) ** 2
+    lengths = index.lists.offsets[places + 1] - index.lists.offsets[places]
+    together = max(1, _TOGETHER // len(index))
+    bounds = np.searchsorted(queries, np.unique(queries)[::together])
+    for start, stop in itertools.pairwise([*bounds.tolist(), len(queries)]):
+        part = slice(start, stop)
+        postings = index.lists.images(places[part])[0]
+        # An image is as often among the postings as it has patches there.
+        count = None if best is None else best * index.patches
+        asked, terms = (np.repeat(values[part], lengths[part]) for values in (queries, weights))
+        yield summed(asked, postings, terms, len(index), count)
 
 
-def best_images(rows: np.ndarray, scores: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the `n` rows with the largest scores, or all of them, best first and ties by row, and their scores.
+def summed(queries: np.ndarray, rows: np.ndarray, terms: np.ndarray, images: int, count: int | None = None) -> Matches:
+    """Return the matches of queries with patches of images.
 
     Args:
-        rows: rising.
+        queries: of each match, rising, int64 `[m]`.
+        rows: of the image, `[m]`.
+        terms: what is added to the image's score, `[m]`.
+        images: N of the index.
+        count: of the matches of a query, as many with the largest sums are needed; None for all.
     """
-    if len(rows) > n:
-        least = np.partition(scores, len(scores) - n)[len(scores) - n]
-        above, level = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
-        chosen = np.sort(np.concatenate([above, level[: n - len(above)]]))
-        rows, scores = rows[chosen], scores[chosen]
-    order = np.argsort(-scores, kind="stable")
-    return rows[order], scores[order]
+    if not len(queries):
+        return Matches(queries, rows, terms)
+    pairs = rows
+    if queries[0] != queries[-1]:
+        pairs = np.cumsum(np.diff(queries, prepend=queries[0]) > 0) * images + rows
+    # A sum for every image takes less time than sorting the matches, even at a million images.
+    sums = np.bincount(pairs, terms)
+    found = sums.take(pairs)
+    if count is not None:
+        values = found.astype(np.float32)
+        kept = np.flatnonzero(values >= ranking.bounds(values, queries, count))
+        pairs, found, queries, rows = pairs[kept], found[kept], queries[kept], rows[kept]
+    # Each pair once, where its last place is noted; in the array of the sums, since another one of that size takes more
+    # time than all else.
+    places = np.arange(len(pairs))
+    sums[pairs] = places
+    once = np.flatnonzero(sums.take(pairs) == places)
+    return Matches(queries[once], rows[once], found[once])
 
 
-def _best_plain(postings: np.ndarray, sums: np.ndarray, n: int, patches: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `best_images` of those in `postings` by `sums`; an image stands there `patches` times at most."""
-    scores = sums.take(postings).astype(np.float32)
-    rows = np.unique(postings[_near_top(scores, n * patches)])
-    return best_images(rows, sums[rows].astype(np.float32), n)
+def weighed(
+    index: Index, found: Matches, roots: Sequence[np.ndarray], n: int, alpha: float
+) -> tuple[Matches, np.ndarray]:
+    """Return matches that hold the `n` best of each query, and their ranks by sums that signatures weigh.
 
-
-def _best_weighed(
-    postings: np.ndarray, sums: np.ndarray, n: int, weight: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return `best_images` of those in `postings` by `sums * weight(rows)`.
-
-    No weight is above 1: whatever has a lower sum than the n-th best score of some images is not among the best, and
-    its signature need not be read.
+    No weight is above 1: an image whose sum is below the n-th best score of some images is not among the best, and its
+    signature need not be read. Of those that are left, kernels in float32 leave the few that may be among the best.
     """
-    met = np.zeros(len(sums), bool)
-    met[postings] = True
-    rows = np.flatnonzero(met)
-    hits = sums[rows]
-    first = max(_FIRST, 2 * n)
-    if len(rows) > first:
-        likely = _near_top(hits, first)[: 2 * first]
-        scores = (hits[likely] * weight(rows[likely])).astype(np.float32)
-        possible = hits.astype(np.float32) >= np.partition(scores, len(scores) - n)[len(scores) - n]
-        rows, hits = rows[possible], hits[possible]
-    return best_images(rows, (hits * weight(rows)).astype(np.float32), n)
+    margin = ranking.margin(index.signatures.error, alpha)
+    plain = ranking.ranks(found.sums)
+    likely, _ = ranking.best_of_each(found.queries, found.rows, plain, max(FIRST, 2 * n))
+    if len(likely) < len(plain):
+        some = found.chosen(likely)
+        near = _ranks(index, some, roots, alpha, np.float32)
+        least = np.empty(found.queries[-1] + 1, np.int64)
+        least[some.queries] = ranking.bounds(near, some.queries, n) - margin
+        found = found.chosen(plain >= least[found.queries])
+    if len(found.rows) > FIRST:
+        near = _ranks(index, found, roots, alpha, np.float32)
+        found = found.chosen(near >= ranking.bounds(near, found.queries, n) - 2 * margin)
+    return found, _ranks(index, found, roots, alpha, np.float64)
 
 
-def _near_top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Return the places of all scores that may be among the `count` largest, ties included, and of some more.
-
-    As many stretches as `count` have a peak of at least the value that is taken as the bound, so that as many scores
-    are not below it; peaks are found many times faster than a partition of all scores.
-    """
-    stretches = len(scores) // _STRETCH
-    if stretches <= count:
-        return np.arange(len(scores))
-    peaks = scores[: stretches * _STRETCH].reshape(_STRETCH, stretches).max(0)
-    return np.flatnonzero(scores >= np.partition(peaks, stretches - count)[stretches - count])
-
-
-def _weight(index: Index, query: Sequence[np.ndarray], alpha: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Return c of Eq 4.4, of Eq 4.5 in more dimensions, as a function of rows."""
-    return lambda rows: np.exp(-alpha * index.signatures.distances(rows, query))
+def _ranks(index: Index, found: Matches, roots: Sequence[np.ndarray], alpha: float, dtype: type) -> np.ndarray:
+    """Return the ranks of matches: their sums times c of Eq 4.4, of Eq 4.5 in more dimensions."""
+    distances = index.signatures.distances(found.queries, found.rows, roots, dtype)
+    return ranking.ranks(found.sums, ranking.powers(distances, alpha))
 
 
 def _roots(index: Index, signatures: Sequence[np.ndarray] | None, queries: int) -> list[np.ndarray]:
-    if index.signatures is None:
-        raise UserError("alpha: expected 0, since this index was built without signatures")
     expected = [[queries, width] for width in index.signatures.widths]
-    got = [list(np.shape(part)) for part in signatures or ()]
+    got = [list(shape) for shape in shapes_of(signatures, "signatures")]
     if got != expected:
         raise UserError(f"signatures: expected shapes {expected}, one for each axis, got {got}")
-    if not all(np.isfinite(part).all() for part in signatures):
-        raise UserError("signatures: expected finite numbers, got NaN or infinity")
-    return [rooted(part) for part in signatures]
+    return [rooted(as_float32(part, "signatures")) for part in signatures]
