@@ -173,6 +173,8 @@ class IndexedImageData:
 
     def _divided(self, usable: SearchedImages) -> dict[str, SearchedImages]:
         if self._shares:
+            if len(self._shares) != len(SPLITS):
+                raise UserError(f"shares: expected three shares for {', '.join(SPLITS)}, got {self._shares}")
             return dict(zip(SPLITS, usable.divided(self._shares), strict=True))
         nothing = dataclasses.replace(usable, ids=[], images=[], groups=None, queries=[])
         return {"train": usable, "val": nothing, "test": usable}

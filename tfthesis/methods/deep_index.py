@@ -233,6 +233,7 @@ METHOD = Method(
             measured_assignments=(1, 5, 10),
             alpha=10.0,
         ),
+        "scene_views": dataclasses.replace(_QUICK, reader=("groups=150", "views=4")),
         "coil20": dataclasses.replace(_QUICK, dataset="image_groups", reader=("pattern=(obj[0-9]+)__",), shares=()),
         "orl_faces": dataclasses.replace(_QUICK, dataset="image_groups", reader=(), shares=()),
         # Any folder of photographs: one axis of one network is the cheapest that finds well.

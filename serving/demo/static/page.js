@@ -192,10 +192,15 @@ function panel(name, kind, outputs) {
 }
 
 function hits(outputs) {
-  const rows = outputs.ids[0].map((id, place) => {
+  // Of places without an item, as behind the last that matches, the id is empty.
+  const places = outputs.ids[0].map((_, place) => place).filter((place) => outputs.ids[0][place]);
+  const rows = places.map((place) => {
+    const id = outputs.ids[0][place];
     const caption = outputs.payload?.[0][place] || id;
     const item = element("li", {}, element("p", {}, caption), score(id, outputs.scores[0][place]));
-    if (state.pictures[find("model").value]) item.prepend(picture(id, caption));
+    const thumbnail = outputs.thumbnail_bytes?.[0][place].b64;
+    if (thumbnail) item.prepend(element("img", { alt: caption, src: `data:image/jpeg;base64,${thumbnail}` }));
+    else if (state.pictures[find("model").value]) item.prepend(picture(id, caption));
     return item;
   });
   return [rows.length ? element("ol", { className: "hits" }, ...rows) : element("p", {}, "Nothing found.")];

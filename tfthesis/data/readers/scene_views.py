@@ -72,7 +72,8 @@ def seen(scene: Scene, view: int, move: float) -> Scene:
     things = []
     for thing in scene.objects:
         own = random.uniform(-move / 2, move / 2, 2)
-        x, y = 0.5 + (np.array(thing.centre) - 0.5) * nearer + camera + own
+        # A thing may be cut by the border, but never leaves the picture.
+        x, y = np.clip(0.5 + (np.array(thing.centre) - 0.5) * nearer + camera + own, 0.05, 0.95)
         angle = thing.angle + float(random.uniform(-2 * move, 2 * move))
         things.append(
             dataclasses.replace(thing, centre=(float(x), float(y)), radius=thing.radius * nearer, angle=angle)
