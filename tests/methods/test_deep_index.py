@@ -86,7 +86,7 @@ def test_sizes_of_the_thesis():
     spec = Spec(inputs={"axis_0": (14, 4096), "axis_1": (14, 4096)}, extra={"words": 5000})
     model = DEEP_INDEX.build(DEEP_INDEX.recipe("thesis"), spec)
     assert model.count_params() == 2 * (4096 + 4096 * 512 + 5000 * 512)
-    assert model.output_shape == {"axis_0": (None, 14, 512), "axis_1": (None, 14, 512)}
+    assert [tuple(output.shape) for output in model.outputs] == [(None, 14, 512)] * 2
     assert not model.trainable_weights
 
 
@@ -255,9 +255,11 @@ def test_photographs_that_are_none_are_skipped_and_listed(photos):
     data, model, _ = fitted(recipe, photos)
     assert [data.size(split) for split in ("train", "val", "test")] == [9, 0, 9]
     skipped = data.describe()["skipped"]
-    assert skipped["count"] == 4
+    # The four, and the parts of them that were queries; what was cut out of a broken file is listed with its reason.
+    assert sum(line.startswith("image ") and "of query" not in line for line in skipped["items"]) == 4
     for name in ("empty.jpg", "text.png", "cut.png", "small.png"):
-        assert sum(name in line for line in skipped["items"]) == 1, name
+        assert sum(f"image {name}: " in line for line in skipped["items"]) == 1, name
+        assert any(line.startswith(f"query part of {name}: ") for line in skipped["items"]), name
     found = DEEP_INDEX.evaluate(model, data, recipe, "test")
     # Parts of what was left out cannot be searched for, and are not counted as misses.
     assert len(found.samples["average_precision"]) == 9
@@ -297,6 +299,17 @@ def test_mistakes_in_a_recipe_are_named(changes, message):
         DEEP_INDEX.data(recipe, recipe.dataset, None)
 
 
+def test_axes_of_one_network_share_the_features_of_its_layers():
+    """A recipe with fewer axes reads what was computed for another, if the layers that are computed are named."""
+    recipe = DEEP_INDEX.recipe("tiny", taps=("pixels:pixels", "vgg19:fc18", "pixels:projection"))
+    one, both = (DEEP_INDEX.data(r, r.dataset, None) for r in (recipe, dataclasses.replace(recipe, axes=BOTH)))
+    assert one.encoders["pixels"].fingerprint == both.encoders["pixels"].fingerprint
+    assert list(one.encoders) == ["pixels"]
+    assert [(axis.layer, axis.width) for axis in both.axes] == [(1, 64), (0, 192)]
+    (_, (alone,)), (_, (first, _)) = next(one.features("val")), next(both.features("val"))
+    np.testing.assert_array_equal(alone, first)
+
+
 # The export.
 
 
@@ -318,9 +331,10 @@ def test_an_export_answers_as_the_index_in_memory(tiny, tmp_path, changes):
     for line, query in enumerate(queries):
         names, scores = answer["ids"][line].numpy(), answer["scores"][line].numpy()
         assert names[0].decode() == split.ids[query.row]
-        theirs = {split.ids[row]: score for row, score in zip(wanted.rows[line], wanted.scores[line], strict=True)}
+        best = zip(wanted.rows[line], wanted.scores[line], strict=True)
+        theirs = {split.ids[row]: score for row, score in best if row >= 0}
         kept = [place for place, name in enumerate(names) if name and name.decode() != split.ids[query.row]]
-        assert len(kept) == min(len(names) - 1, sum(row >= 0 for row in wanted.rows[line]))
+        assert len(kept) == len(theirs)
         for place in kept:
             assert scores[place] == pytest.approx(theirs[names[place].decode()], rel=1e-3)
         small = tf.io.decode_jpeg(answer["thumbnail_bytes"][line, 0])

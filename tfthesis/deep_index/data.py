@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ class IndexedImageData:
             apart = _apart(part)
             names = [query.id for query in apart]
             found = {names[place] for places, _ in self._pieces(*_sources(apart)) for place in places.tolist()}
-            self._opened[name] = part.take(good, set(names) - found)
+            self._opened[name] = self._taken(part, good, set(names) - found)
         return self._opened[name]
 
     def features(self, split: str) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
@@ -198,7 +198,20 @@ class IndexedImageData:
         good = np.array([row for row in range(len(dataset)) if row not in reasons], np.int64)
         if not len(good):
             raise UserError(f"{dataset.name}: there is no usable image; the first: {self._skipped[0]}")
-        return dataset.take(good)
+        return self._taken(dataset, good)
+
+    def _taken(self, part: SearchedImages, good: np.ndarray, lost: Collection[str] = ()) -> SearchedImages:
+        """Return the images of rows `good`, and list the queries that are left out."""
+        taken = part.take(good, lost)
+        kept = {query.id for query in taken.queries}
+        lines = [f"query {query.id}: it, or all it should find, cannot be used" for query in part.queries]
+        self._list(line for line, query in zip(lines, part.queries, strict=True) if query.id not in kept)
+        return taken
+
+    def _list(self, lines: Iterable[str]) -> None:
+        """Note what is left out, once where two splits hold the same images."""
+        known = set(self._skipped)
+        self._skipped += [line for line in dict.fromkeys(lines) if line not in known]
 
     def _pieces(
         self, images: Sequence[ImageSource], names: Sequence[str]
@@ -214,10 +227,7 @@ class IndexedImageData:
                     encoder, chunk, dataset=self._fingerprint, progress=self._reported(done, total)
                 )
             for features in found.values():
-                for place, reason in features.bad:
-                    line = f"image {names[start + place]}: {reason}"
-                    if line not in self._skipped:
-                        self._skipped.append(line)
+                self._list(f"image {names[start + place]}: {reason}" for place, reason in features.bad)
             good = np.logical_and.reduce([features.ok for features in found.values()])
             by_network = {}
             for name, features in found.items():

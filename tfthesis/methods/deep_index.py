@@ -55,6 +55,11 @@ class DeepIndexRecipe(Recipe):
         "dimensions of the index, each as network:layer (tfthesis/encoders/patches.py names them)",
         source="section 4.3, Table 4.1",
     )
+    taps: tuple[str, ...] = setting(
+        ("alexnet:fc6", "alexnet:fc7", "vgg19:fc17", "vgg19:fc18"),
+        "layers that are computed and cached beside those of the axes, where their network is among them; recipes with "
+        "other axes then share the features",
+    )
     weights: tuple[str, ...] = setting((), "weights of networks, each as network=file; others take their own default")
     levels: tuple[int, ...] = setting(LEVELS, "parts along either side in each level of the pyramid", source="Fig 4.1")
     width: int = setting(512, "numbers of a feature after the projection; 0 projects nothing", source="Table 4.2")
@@ -91,16 +96,7 @@ def data(recipe: DeepIndexRecipe, name: str, directory: Path | None) -> IndexedI
         UserError: a field of the recipe is broken, or what the reader and the encoders raise.
     """
     rules(recipe)
-    layers: dict[str, list[str]] = {}
-    for axis in recipe.axes:
-        network, colon, layer = axis.partition(":")
-        if not colon:
-            raise UserError(f"recipe field 'axes': expected network:layer, such as alexnet:fc7, got {axis!r}")
-        layers.setdefault(network, [])
-        if layer not in layers[network]:
-            layers[network].append(layer)
-    if not layers:
-        raise UserError("recipe field 'axes': expected at least one network:layer, got none")
+    layers = _layers(recipe)
     weights = dict(item.partition("=")[::2] for item in recipe.weights)
     unused = sorted(set(weights) - set(layers))
     if unused:
@@ -118,6 +114,22 @@ def data(recipe: DeepIndexRecipe, name: str, directory: Path | None) -> IndexedI
         axes.append(images.Axis(network, place, encoders[network].widths[place]))
     dataset = searched.open_searched(name, directory, **reader_options(recipe.reader))
     return images.IndexedImageData(dataset, encoders, axes, words=recipe.words, shares=recipe.shares)
+
+
+def _layers(recipe: DeepIndexRecipe) -> dict[str, list[str]]:
+    """Return the layers that are computed, by the networks of the axes."""
+    networks = {axis.partition(":")[0] for axis in recipe.axes}
+    layers: dict[str, list[str]] = {}
+    for field in ("taps", "axes"):
+        for tap in getattr(recipe, field):
+            network, colon, layer = tap.partition(":")
+            if not colon:
+                raise UserError(f"recipe field {field!r}: expected network:layer, such as alexnet:fc7, got {tap!r}")
+            if network in networks and layer not in layers.setdefault(network, []):
+                layers[network].append(layer)
+    if not layers:
+        raise UserError("recipe field 'axes': expected at least one network:layer, got none")
+    return layers
 
 
 def rules(recipe: DeepIndexRecipe) -> Rules:
@@ -191,13 +203,16 @@ def pictures(model: keras.Model, data: IndexedImageData, recipe: DeepIndexRecipe
     return drawing.index_pictures(model, data, "test", rules(recipe), folder)
 
 
+# The widened first block of the sixth stage, the last at 14 x 14 places, and the last feature.
 _MIDDLE, _LAST = "efficientnet_lite0:block11_expand_bn_relu", "efficientnet_lite0:feature"
+_MIDDLE_1, _LAST_1 = "efficientnet_lite1:block15_expand_bn_relu", "efficientnet_lite1:feature"
 _THESIS = DeepIndexRecipe(dataset="holidays")
 _QUICK = DeepIndexRecipe(
     dataset="scene_views",
     reader=("groups=60", "views=4"),
     shares=(0.4, 0.2, 0.4),
     axes=(_MIDDLE, _LAST),
+    taps=(_MIDDLE, _LAST, _MIDDLE_1, _LAST_1),
     width=128,
     words=0,
     assignments=3,
@@ -206,6 +221,7 @@ _TINY = dataclasses.replace(
     _QUICK,
     reader=("groups=12", "views=3", "size=32"),
     axes=("pixels:projection",),
+    taps=(),
     width=16,
     iterations=10,
     thumbnail=32,
@@ -236,7 +252,6 @@ METHOD = Method(
         "scene_views": dataclasses.replace(_QUICK, reader=("groups=150", "views=4")),
         "coil20": dataclasses.replace(_QUICK, dataset="image_groups", reader=("pattern=(obj[0-9]+)__",), shares=()),
         "orl_faces": dataclasses.replace(_QUICK, dataset="image_groups", reader=(), shares=()),
-        # Any folder of photographs: one axis of one network is the cheapest that finds well.
         "photos": dataclasses.replace(_QUICK, dataset="photos", reader=(), shares=()),
         "quick": _QUICK,
         "tiny": _TINY,
@@ -254,13 +269,13 @@ METHOD = Method(
         "dpi6_18": {"axes": ("alexnet:fc6", "vgg19:fc18")},
         "lite0_middle": {"axes": (_MIDDLE,)},
         "lite0_last": {"axes": (_LAST,)},
-        "lite1_middle": {"axes": ("efficientnet_lite1:block15_expand_bn_relu",)},
-        "lite1_last": {"axes": ("efficientnet_lite1:feature",)},
+        "lite1_middle": {"axes": (_MIDDLE_1,)},
+        "lite1_last": {"axes": (_LAST_1,)},
         "lite0_intra": {"axes": (_MIDDLE, _LAST)},
-        "lite1_intra": {"axes": ("efficientnet_lite1:block15_expand_bn_relu", "efficientnet_lite1:feature")},
-        "inter_last": {"axes": (_LAST, "efficientnet_lite1:feature")},
-        "inter_middle_last": {"axes": (_MIDDLE, "efficientnet_lite1:feature")},
-        "three": {"axes": (_MIDDLE, _LAST, "efficientnet_lite1:feature")},
+        "lite1_intra": {"axes": (_MIDDLE_1, _LAST_1)},
+        "inter_last": {"axes": (_LAST, _LAST_1)},
+        "inter_middle_last": {"axes": (_MIDDLE, _LAST_1)},
+        "three": {"axes": (_MIDDLE, _LAST, _LAST_1)},
         "no_signatures": {"alpha": 0.0},
         "late_fusion": {"late_fusion": True},
         "expanded": {"expansion": 3},

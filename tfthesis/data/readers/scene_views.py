@@ -24,7 +24,7 @@ def open_grouped(
     *,
     groups: int = 60,
     views: int = 4,
-    move: float = 0.12,
+    move: float = 0.25,
     size: int = 128,
     seed: int = 0,
 ) -> GroupedImages:
