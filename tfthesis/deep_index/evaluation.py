@@ -15,7 +15,7 @@ from tfthesis.deep_index.model import prepared
 from tfthesis.deep_index.searching import Rules, Searcher, build_searcher
 from tfthesis.errors import UserError
 from tfthesis.inverted_index.index import thesis_bytes
-from tfthesis.inverted_index.search import Answers
+from tfthesis.inverted_index.search import Answers, Scoring
 from tfthesis.method import Evaluation
 from tfthesis.metrics.ranked_lists import NS_IMAGES, average_precision
 
@@ -37,7 +37,9 @@ def judged(rows: np.ndarray, query: Query) -> np.ndarray:
     return np.flatnonzero(np.isin(rows, query.relevant))
 
 
-def precisions(answers: Sequence[np.ndarray], dataset: SearchedImages, numbers: np.ndarray) -> tuple[list, list]:
+def precisions(
+    answers: Sequence[np.ndarray], dataset: SearchedImages, numbers: np.ndarray
+) -> tuple[list[float], list[int]]:
     """Return average precision and, of the measure "ns_score", hits among the first four, of the queries `numbers`."""
     found, hits = [], []
     for rows, number in zip(answers, numbers.tolist(), strict=True):
@@ -88,7 +90,7 @@ def evaluate_index(
     return _evaluation(dataset, searcher, figures, answered, seconds)
 
 
-def _settings(rules: Rules, assignments: Sequence[int]) -> dict[str, object]:
+def _settings(rules: Rules, assignments: Sequence[int]) -> dict[str, Scoring]:
     """Return what is measured by the beginning of its names: as it is served, and the grid of the thesis."""
     grid = {}
     for count in dict.fromkeys(assignments):

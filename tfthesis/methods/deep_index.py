@@ -146,7 +146,13 @@ def rules(recipe: DeepIndexRecipe) -> Rules:
 
 
 def build(recipe: DeepIndexRecipe, spec: Spec) -> keras.Model:
-    """Return the model that prepares features and holds the codebooks; see `tfthesis.deep_index.model.build_words`."""
+    """Return the model that prepares features and holds the codebooks; see `tfthesis.deep_index.model.build_words`.
+
+    Raises:
+        UserError: a precision or XLA is asked for, of which there is no training step to profit.
+    """
+    if recipe.precision != "float32" or recipe.xla:
+        raise UserError("recipe fields 'precision' and 'xla': deep_index has no training step; leave them as they are")
     return words_of.build_words(spec, recipe.width)
 
 
