@@ -40,7 +40,7 @@ def judged(rows: np.ndarray, query: Query) -> np.ndarray:
 def precisions(
     answers: Sequence[np.ndarray], dataset: SearchedImages, numbers: np.ndarray
 ) -> tuple[list[float], list[int]]:
-    """Return average precision and, of the measure "ns_score", hits among the first four, of the queries `numbers`."""
+    """Return the average precision, and the hits among the first four answers, of each of the queries `numbers`."""
     found, hits = [], []
     for rows, number in zip(answers, numbers.tolist(), strict=True):
         query = dataset.queries[number]
