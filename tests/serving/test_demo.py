@@ -381,6 +381,8 @@ def test_pictures_that_come_with_the_answers_are_shown(page, tmp_path):
     assert page.captions("search_by_image") == ["the first", EVIL]
     pictures = "return [...document.querySelectorAll('li img')].map((image) => image.naturalWidth)"
     page.eventually(lambda: page.driver.execute_script(pictures) == [6, 6])
+    # The default signature is this one under another name, and not shown again.
+    assert len(page.all("section")) == 1
     assert page.all("img[onerror]") == []
 
 

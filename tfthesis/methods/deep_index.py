@@ -258,7 +258,10 @@ METHOD = Method(
         "scene_views": dataclasses.replace(_QUICK, reader=("groups=150", "views=4")),
         "coil20": dataclasses.replace(_QUICK, dataset="image_groups", reader=("pattern=(obj[0-9]+)__",), shares=()),
         "orl_faces": dataclasses.replace(_QUICK, dataset="image_groups", reader=(), shares=()),
-        "photos": dataclasses.replace(_QUICK, dataset="photos", reader=(), shares=()),
+        # Few photographs share cells of two axes; a page should answer with more than the query itself.
+        "photos": dataclasses.replace(
+            _QUICK, dataset="photos", reader=(), shares=(), axes=(_LAST,), taps=(), assignments=5
+        ),
         "quick": _QUICK,
         "tiny": _TINY,
     },

@@ -82,6 +82,8 @@ async function loadSignatures() {
       state.signatures[name] = { inputs: inputs.map(([alias]) => alias).sort(), kind };
     }
   }
+  // The default signature is one of the others under a second name.
+  if (Object.keys(state.signatures).length > 1) delete state.signatures.serving_default;
   const aliases = new Set(Object.values(state.signatures).flatMap((signature) => signature.inputs));
   // Texts first, where typing starts.
   const ordered = [...aliases].sort((a, b) => (a === "image") - (b === "image") || a.localeCompare(b));
