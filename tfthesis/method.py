@@ -10,7 +10,7 @@ How the pieces meet:
     recipe, spec  --build-->  keras.Model; a TrainedModel where a Stage trains it
     for stage in stages(recipe):  Preparation.run | train_only, compile(model, recipe, stage), train_step by step
     model, data, recipe  --evaluate-->  Evaluation,  --pictures-->  [Picture]
-    model, recipe, spec, data  --galleries-->  {name: Gallery}  --signatures-->  {name: Signature}
+    model, recipe, spec, data  --galleries-->  {name: Gallery or OwnSearch}  --signatures-->  {name: Signature}
 """
 
 from __future__ import annotations
@@ -225,6 +225,16 @@ class Gallery:
     payload: list[str]
 
 
+class OwnSearch(Protocol):
+    """Items that a method searches by a rule of its own instead of an inner product; stands in for a `Gallery`."""
+
+    def neighbours(self) -> Any:
+        """Return the search as graph code: a `tf.Module` with a `kind` and `describe()` (JSON values).
+
+        `Method.signatures` gets it as `index[name]`; all operations are those of a stock TensorFlow Serving.
+        """
+
+
 @dataclasses.dataclass
 class Signature:
     """One served function.
@@ -264,9 +274,10 @@ class Method:
         stages(recipe): what is trained, in order.
         compile(model, recipe, stage): set optimizers and losses for the stage; never called for a `Preparation`.
         evaluate(model, data, recipe, split): measure on one split.
-        galleries(model, recipe, data, split): what a served search returns.
+        galleries(model, recipe, data, split): what a served search returns, and how where that is the method's own.
         signatures(model, recipe, spec, index, encoders): the served functions. `index` maps gallery
-            names to `tfthesis.retrieval` neighbours; `encoders` maps modalities to opened encoders.
+            names to `tfthesis.retrieval` neighbours or to what `OwnSearch` gives; `encoders` maps modalities to opened
+            encoders.
         pictures(model, data, recipe, folder): PNG files for the report.
     """
 
@@ -279,7 +290,7 @@ class Method:
     stages: Callable[[Recipe], Sequence[Stage | Preparation]]
     compile: Callable[[keras.Model, Recipe, Stage], None]
     evaluate: Callable[[keras.Model, Data, Recipe, str], Evaluation]
-    galleries: Callable[[keras.Model, Recipe, Data, str], dict[str, Gallery]]
+    galleries: Callable[[keras.Model, Recipe, Data, str], Mapping[str, Gallery | OwnSearch]]
     signatures: Callable[[keras.Model, Recipe, Spec, Mapping[str, Any], Mapping[str, Any]], Served]
     pictures: Callable[[keras.Model, Data, Recipe, Path], list[Picture]]
     variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)

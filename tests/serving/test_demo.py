@@ -91,6 +91,24 @@ def write_other(folder):
     return write_saved_model(served, folder, metadata={"model": {}, "index": {}})
 
 
+def write_thumbnails(folder):
+    """A model whose answers have small pictures beside them, and one place without an item."""
+    ids, payload = tf.Variable([["first", EVIL, ""]]), tf.Variable([["the first", EVIL, ""]])
+    small = tf.io.encode_jpeg(np.zeros((4, 6, 3), np.uint8)).numpy()
+    thumbnails = tf.Variable([[small, small, b""]])
+
+    def search(image):
+        scores = tf.zeros([tf.size(image), 3])
+        own = tf.zeros([tf.size(image)], tf.int32)
+        found = {"ids": ids, "payload": payload, "thumbnail_bytes": thumbnails}
+        return {"scores": scores, **{name: tf.gather(rows, own) for name, rows in found.items()}}
+
+    example = {"image": np.array([picture(COLOURS["red"])], object)}
+    signature = Signature(search, {"image": tf.TensorSpec([None], tf.string)}, example, "")
+    served = Served({"search_by_image": signature}, [ids, payload, thumbnails])
+    return write_saved_model(served, folder, metadata={"model": {}, "index": {}})
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory, serve):
     """A server with the page: model `photos` of an index with pictures, in two versions, and model `other`."""
@@ -111,7 +129,9 @@ def shown(tmp_path_factory, serve):
     assert main(["build", *index, *build, "--items", str(folder / "items.jsonl")]) == 0
     assert main(["add", *index, "--items", str(folder / "more.jsonl")]) == 0
     write_other(folder / "models" / "other")
-    configs = [ModelConfig(name, folder / "models" / name, Policy("all")) for name in ("other", "photos")]
+    write_thumbnails(folder / "models" / "thumbnails")
+    names = ("other", "photos", "thumbnails")
+    configs = [ModelConfig(name, folder / "models" / name, Policy("all")) for name in names]
     with serve(Catalogue(lambda: configs, named=True), rest_port=0, demo_indexes=[folder / "index"]) as stub:
         yield stub
 
@@ -139,7 +159,11 @@ def test_files_of_the_page(shown):
 
 def test_models_and_pictures(shown):
     assert json.loads(get(shown, "/demo/models")[2]) == {
-        "models": [{"name": "other", "pictures": False}, {"name": "photos", "pictures": True}]
+        "models": [
+            {"name": "other", "pictures": False},
+            {"name": "photos", "pictures": True},
+            {"name": "thumbnails", "pictures": False},
+        ]
     }
     status, headers, body = get(shown, "/demo/pictures/photos/dir%2Fred%201")
     assert (status, headers["Content-Type"]) == (200, "image/jpeg")
@@ -378,6 +402,19 @@ def test_panels_follow_from_the_signatures(page):
     page.wait("#input-mood")[0].send_keys("green\n")
     assert page.captions("search_by_mood") == ["second", "first"]
     assert not page.all("#input-image")
+
+
+def test_pictures_that_come_with_the_answers_are_shown(page, tmp_path):
+    page.choose("model", "thumbnails")
+    (tmp_path / "red.png").write_bytes(picture(COLOURS["red"]))
+    page.eventually(lambda: not page.all("#input-text"))
+    page.wait("#input-image")[0].send_keys(str(tmp_path / "red.png"))
+    assert page.captions("search_by_image") == ["the first", EVIL]
+    pictures = "return [...document.querySelectorAll('li img')].map((image) => image.naturalWidth)"
+    page.eventually(lambda: page.driver.execute_script(pictures) == [6, 6])
+    # The default signature is this one under another name, and not shown again.
+    assert len(page.all("section")) == 1
+    assert page.all("img[onerror]") == []
 
 
 def test_what_fails_is_said(page, tmp_path):

@@ -84,6 +84,11 @@ def test_tables_are_listed_in_the_order_of_the_thesis():
 @pytest.mark.parametrize(
     ("table", "dataset", "row", "figures"),
     [
+        ("4.1", "Holidays", "DPI 6+18", {"mean_ap_ma1": 73.82, "mean_ap_ma3": 81.64, "mean_ap_ma5": 82.38}),
+        ("4.1", "Paris", "DPI 7+18", {"mean_ap_ma1": 36.56, "mean_ap_ma5": 66.18, "mean_ap_ma10": 75.35}),
+        ("4.1", "UKB", "DPI 7+18", {"ns_score_ma1": 3.26, "ns_score_ma5": 3.37, "ns_score_ma10": 3.32}),
+        ("4.2", "Holidays", "512", {"mean_ap": 85.65}),
+        ("4.4", "Holidays", "2-D DPI", {"thesis_bytes": 4152}),
         ("7.2", "CUB-Bird", "MMC-Net", {"i2t_r1": 39.2, "i2t_r5": 66.9, "i2t_r10": 76.4}),
         ("7.3", "Flowers", "MM-Net", {"t2i_r1": 32.7, "t2i_r5": 46.4, "t2i_r10": 52.9}),
         ("7.4", "MSCOCO", "MC-Net", {"mean_ap": 77.6}),

@@ -160,14 +160,20 @@ class AlexNet(Encoder):
         return decode_and_resize(raw, SIDE, SIDE, mode="stretch")[first : first + CROP, first : first + CROP]
 
     def encode(self, items: tf.Tensor) -> tf.Tensor:
+        return self.layers(items)[self.layer]
+
+    def layers(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Map pixels `[B, 227, 227, 3]` to the features `[B, 4096]` of `layer` and of those before it, by name."""
         x = tf.reverse(items, [-1]) - tf.constant(MEANS)
         for number, layer in enumerate(self._plan.convolutions, start=1):
             x = convolve(x, self._arrays[f"conv{number}/kernel"], self._arrays[f"conv{number}/bias"], layer)
         x = tf.reshape(x, [-1, int(np.prod(x.shape[1:]))])
+        found = {}
         for name in LAYERS[: LAYERS.index(self.layer) + 1]:
             kernel = self._arrays[f"{name}/kernel"]
             x = tf.nn.relu(x @ tf.reshape(kernel, [-1, kernel.shape[-1]]) + self._arrays[f"{name}/bias"])
-        return x
+            found[name] = x
+        return found
 
     def logits(self, features: tf.Tensor) -> tf.Tensor:
         """Map features fc7 `[B, 4096]` to ImageNet logits `[B, 1000]`; not part of what a SavedModel tracks.

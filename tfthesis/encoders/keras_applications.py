@@ -66,11 +66,7 @@ class KerasApplication(Encoder):
             UserError: the weights are missing, cannot be downloaded, or belong to another network.
         """
         self._application = application = APPLICATIONS[name]
-        source = DOWNLOAD if weights in (None, DOWNLOAD) else Path(weights)
-        network = _downloaded(name, application) if source == DOWNLOAD else _from_file(application, source)
-        if network.compute_dtype != "float32":
-            policy = keras.config.dtype_policy().name
-            raise UserError(f"encoder {name!r} needs Keras's dtype policy 'float32', got {policy!r}")
+        network, source = open_network(name, application, weights)
         output = network.get_layer(application.layer).output
         pooled = output if len(output.shape) == 2 else keras.layers.GlobalAveragePooling2D(dtype="float32")(output)
         features = keras.Model(network.input, pooled)
@@ -94,6 +90,18 @@ class KerasApplication(Encoder):
 
     def encode(self, items: tf.Tensor) -> tf.Tensor:
         return self._network(self._application.preprocess(items))
+
+
+def open_network(
+    name: str, application: Application, weights: str | Path | None = None
+) -> tuple[keras.Model, str | Path]:
+    """Return a network with its weights, and where they come from; see `KerasApplication` for arguments and errors."""
+    source = DOWNLOAD if weights in (None, DOWNLOAD) else Path(weights)
+    network = _downloaded(name, application) if source == DOWNLOAD else _from_file(application, source)
+    if network.compute_dtype != "float32":
+        policy = keras.config.dtype_policy().name
+        raise UserError(f"encoder {name!r} needs Keras's dtype policy 'float32', got {policy!r}")
+    return network, source
 
 
 def _build(application: Application, weights: str | None, top: bool) -> keras.Model:

@@ -14,7 +14,7 @@ from tfthesis.encoders import reopen
 from tfthesis.errors import UserError, closest
 from tfthesis.export.publish import check_model_name
 from tfthesis.export.saved_model import write_saved_model
-from tfthesis.method import Data, Gallery, Method, Spec
+from tfthesis.method import Data, Gallery, Method, OwnSearch, Spec
 from tfthesis.recipe import Recipe
 from tfthesis.retrieval.neighbours import KINDS, Neighbours, build_neighbours
 
@@ -42,7 +42,8 @@ def export(
         model: built by the method with `recipe` and `spec`, outside a distribution strategy.
         data: opened for the same recipe; the items of its `split` are what a search returns.
         folder: holds all served models, such as `saved_models`.
-        kind: "exact", which a stock TensorFlow Serving can run, or "scann" (`build_neighbours`).
+        kind: "exact", which a stock TensorFlow Serving can run, or "scann" (`build_neighbours`); a method that searches
+            by its own rule takes "exact" alone.
         split: what is indexed.
         encoders: opened encoders by modality; by default those that `spec.encoders` describes.
         version: number of the export; by default one more than the highest.
@@ -68,19 +69,25 @@ def export(
     }
     if model_card is not None:
         metadata["model_card"] = model_card
-    is_exact = all(neighbours.kind == "exact" for neighbours in index.values())
-    return write_saved_model(served, Path(folder) / name, metadata=metadata, version=version, stock_only=is_exact)
+    stock_only = all(neighbours.kind != "scann" for neighbours in index.values())
+    return write_saved_model(served, Path(folder) / name, metadata=metadata, version=version, stock_only=stock_only)
 
 
-def build_index(galleries: Mapping[str, Gallery], kind: str) -> dict[str, Neighbours]:
+def build_index(galleries: Mapping[str, Gallery | OwnSearch], kind: str) -> dict[str, Neighbours | Any]:
     """Return the search over each gallery; those of the same width stand for the queries of one another.
 
     Raises:
-        UserError: a gallery is broken; the message names it.
+        UserError: a gallery is broken, or has a search of its own and `kind` asks for another; the message names it.
     """
     index = {}
     for name, gallery in galleries.items():
-        others = [np.asarray(other.vectors) for key, other in galleries.items() if key != name]
+        if not isinstance(gallery, Gallery):
+            if kind != "exact":
+                raise UserError(f"gallery {name!r}: it has a search of its own, and no kind {kind!r}")
+            index[name] = gallery.neighbours()
+            continue
+        vectors = {key: other.vectors for key, other in galleries.items() if isinstance(other, Gallery)}
+        others = [np.asarray(other) for key, other in vectors.items() if key != name]
         queries = [rows for rows in others if rows.shape[1:] == np.shape(gallery.vectors)[1:]]
         try:
             index[name] = build_neighbours(gallery, kind, queries=queries, name=name)

@@ -83,6 +83,8 @@ async function loadSignatures() {
       state.signatures[name] = { inputs: inputs.map(([alias]) => alias).sort(), outputs, kind };
     }
   }
+  // The default signature is one of the others under a second name.
+  if (Object.keys(state.signatures).length > 1) delete state.signatures.serving_default;
   const aliases = new Set(Object.values(state.signatures).flatMap((signature) => signature.inputs));
   // Texts first, where typing starts.
   const ordered = [...aliases].sort((a, b) => (a === "image") - (b === "image") || a.localeCompare(b));
@@ -198,10 +200,15 @@ function panel(name, kind, outputs) {
 }
 
 function hits(outputs) {
-  const rows = outputs.ids[0].map((id, place) => {
+  // Of places without an item, as behind the last that matches, the id is empty.
+  const places = outputs.ids[0].map((_, place) => place).filter((place) => outputs.ids[0][place]);
+  const rows = places.map((place) => {
+    const id = outputs.ids[0][place];
     const caption = outputs.payload?.[0][place] || id;
     const item = element("li", {}, element("p", {}, caption), score(id, outputs.scores[0][place]));
-    if (state.pictures[find("model").value]) item.prepend(picture(id, caption));
+    const thumbnail = outputs.thumbnail_bytes?.[0][place].b64;
+    if (thumbnail) item.prepend(element("img", { alt: caption, src: `data:image/jpeg;base64,${thumbnail}` }));
+    else if (state.pictures[find("model").value]) item.prepend(picture(id, caption));
     return item;
   });
   return [rows.length ? element("ol", { className: "hits" }, ...rows) : element("p", {}, "Nothing found.")];
