@@ -136,7 +136,7 @@ def best_answers(
     model: keras.Model, data: IndexedImageData, searcher: Searcher, split: str, numbers: Sequence[int], n: int
 ) -> Answers:
     """Return the `n` best answers to some queries of `split`, in their order, and a query's own image left out."""
-    rows, scores = np.full((len(numbers), n), -1, np.int32), np.zeros((len(numbers), n), np.float32)
+    rows, logs = np.full((len(numbers), n), -1, np.int32), np.full((len(numbers), n), -np.inf)
     queries, wanted = data.split(split).queries, {number: place for place, number in enumerate(numbers)}
     for found, features in _asked(model, data, split, len(searcher)):
         own = [place for place, number in enumerate(found.tolist()) if number in wanted]
@@ -145,9 +145,9 @@ def best_answers(
         answers = searcher.ask([part[own] for part in features], n + 1)
         for place, number in enumerate(found[own].tolist()):
             kept = answers.rows[place] != queries[number].row if queries[number].row >= 0 else slice(None)
-            best, values = answers.rows[place][kept][:n], answers.scores[place][kept][:n]
-            rows[wanted[number], : len(best)], scores[wanted[number], : len(best)] = best, values
-    return Answers(rows, scores)
+            best, values = answers.rows[place][kept][:n], answers.logs[place][kept][:n]
+            rows[wanted[number], : len(best)], logs[wanted[number], : len(best)] = best, values
+    return Answers(rows, logs)
 
 
 def _asked(

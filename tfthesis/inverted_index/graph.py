@@ -87,10 +87,15 @@ class GraphIndex:
             return self._best_weighed(rows, sums, query[1], n, scoring.alpha)
 
         kinds = tf.TensorSpec([n], tf.int32), tf.TensorSpec([n], tf.int64)
-        rows, ranks = tf.map_fn(ranked, (cells, roots), fn_output_signature=kinds)
-        logs = _logs(ranks)
-        scores = tf.cast(tf.exp(logs), tf.float32)
-        return GraphAnswers(rows, tf.where(scores < np.finfo(np.float32).tiny, 0.0, scores), logs)
+        return _answers(*tf.map_fn(ranked, (cells, roots), fn_output_signature=kinds))
+
+    def words(self, axis: int, features: tf.Tensor, count: int) -> tf.Tensor:
+        """Return the nearest words of features `[B, P, D]` of an axis, the nearest first, int32 `[B, P, count]`."""
+        words = tf.cast(self._arrays[f"codebook_{axis}"], tf.float64)
+        flat = tf.reshape(tf.cast(features, tf.float64), [-1, words.shape[1]])
+        affinities = tf.matmul(flat, words, transpose_b=True) - tf.reduce_sum(words**2, axis=1) / 2
+        nearest = tf.math.top_k(tf.cast(affinities, tf.float32), count).indices
+        return tf.reshape(nearest, [tf.shape(features)[0], tf.shape(features)[1], count])
 
     def names(self, rows: tf.Tensor) -> tf.Tensor:
         """Return the names of images by row, strings in the shape of `rows`; the empty string where the row is -1."""
@@ -101,10 +106,7 @@ class GraphIndex:
         batch, patches = tf.shape(features[0])[0], tf.shape(features[0])[1]
         keys = tf.zeros([batch * patches, 1], tf.int64)
         for axis, part in enumerate(features):
-            words = tf.cast(self._arrays[f"codebook_{axis}"], tf.float64)
-            flat = tf.reshape(tf.cast(part, tf.float64), [-1, words.shape[1]])
-            affinities = tf.matmul(flat, words, transpose_b=True) - tf.reduce_sum(words**2, axis=1) / 2
-            nearest = tf.math.top_k(tf.cast(affinities, tf.float32), assignments).indices
+            nearest = tf.reshape(self.words(axis, part, assignments), [-1, assignments])
             keys = keys[:, :, None] * len(self._index.codebooks[axis]) + tf.cast(nearest, tf.int64)[:, None]
             keys = tf.reshape(keys, [batch * patches, assignments ** (axis + 1)])
         return tf.reshape(keys, [batch, patches * assignments ** len(features)])
@@ -149,6 +151,36 @@ class GraphIndex:
             rounded = tf.cast(tf.cast(similarity, tf.float32), tf.float64)
             total += tf.maximum(2 - 2 * rounded, 0)
         return total
+
+
+def fused(answers: Sequence[GraphAnswers], images: int, n: int) -> GraphAnswers:
+    """Return `combining.fused`, all indexes weighed alike, as tensors.
+
+    Args:
+        answers: to the same queries, from indexes of the same images.
+        images: in each index.
+        n: best images that are returned.
+    """
+
+    def best(query: list[tuple[tf.Tensor, tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
+        total, met = tf.zeros([images], tf.float64), tf.zeros([images], tf.int32)
+        for rows, logs in query:
+            first = tf.where(logs[0] > -math.inf, logs[0], 0.0)
+            known, shares = tf.boolean_mask(rows, rows >= 0), tf.boolean_mask(tf.exp(logs - first), rows >= 0)
+            total += tf.math.unsorted_segment_sum(shares, known, images)
+            met += tf.math.unsorted_segment_sum(tf.ones_like(known), known, images)
+        rows = tf.cast(tf.reshape(tf.where(met > 0), [-1]), tf.int32)
+        return _best(rows, _ranks(tf.gather(total, rows)), n)
+
+    kinds = tf.TensorSpec([n], tf.int32), tf.TensorSpec([n], tf.int64)
+    return _answers(*tf.map_fn(best, [(part.rows, part.logs) for part in answers], fn_output_signature=kinds))
+
+
+def _answers(rows: tf.Tensor, ranks: tf.Tensor) -> GraphAnswers:
+    """Return answers by their ranks, as of `ranking.ranks`."""
+    logs = _logs(ranks)
+    scores = tf.cast(tf.exp(logs), tf.float32)
+    return GraphAnswers(rows, tf.where(scores < np.finfo(np.float32).tiny, 0.0, scores), logs)
 
 
 def _checked(name: str, parts: Sequence[tf.Tensor], expected: Sequence[tuple[int | None, ...]]) -> list[tf.Tensor]:
