@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.environment import describe_environment, package_version
+from training.environment import describe_machine, package_version
 from training.files import replacing
 
 FOLDER = Path(__file__).parent / "results"
-MACHINE = ("processor", "cores", "memory_gib", "devices", "python", "packages", "commit")
 
 
 def add_json_option(parser: argparse.ArgumentParser, name: str) -> None:
@@ -23,10 +22,9 @@ def add_json_option(parser: argparse.ArgumentParser, name: str) -> None:
 
 def keep(path: Path, rows: Any) -> None:
     """Write `rows` and a description of the machine to `path`, whole or not at all."""
-    environment = describe_environment()
+    machine = describe_machine()
     # Of the packages that a benchmark compares with, none is needed elsewhere.
-    environment["packages"] |= {name: package_version(name) for name in ("torch", "faiss-cpu")}
+    machine["packages"] |= {name: package_version(name) for name in ("torch", "faiss-cpu")}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        kept = {"machine": {name: environment[name] for name in MACHINE}, "rows": rows}
-        file.write((json.dumps(kept, indent=1) + "\n").encode())
+        file.write((json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n").encode())

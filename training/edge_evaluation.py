@@ -21,13 +21,14 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfthesis.data.edge_images import LazyEdges, edge_names, open_edges, read_soft_map
+from tfthesis.data.edge_images import SOFT_MAP_ENDINGS, LazyEdges, edge_names, open_edges, read_soft_map
 from tfthesis.data.options import reader_options
 from tfthesis.edges.counting import VERSION, EdgeCounts, count_edges, even_thresholds
 from tfthesis.edges.matching import MATCHINGS, MAX_DIST
@@ -38,10 +39,10 @@ from tfthesis.errors import UserError
 from tfthesis.method import SPLITS
 from tfthesis.processes import map_in_processes
 from training.command_line import Parser, at_least_one
+from training.environment import describe_machine
 from training.files import replacing, sync_folder
 from training.progress import Progress, make_progress
 
-ENDINGS = (".png", ".npy")
 RESULTS, IMAGES, CURVE, COUNTS = "evaluation.json", "images.csv", "curve.png", "counts"
 USER_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143
 
@@ -78,8 +79,8 @@ class Job:
     kept: Path
 
 
-def count_image(job: Job) -> EdgeCounts:
-    """Return the counts of one image, kept ones if neither files nor protocol changed since.
+def count_image(job: Job) -> tuple[EdgeCounts, bool]:
+    """Return the counts of one image, kept ones if neither files nor protocol changed since, and whether they are new.
 
     Raises:
         UserError: a file cannot be read, or map and edges differ in size; the message names the file.
@@ -94,6 +95,7 @@ def count_image(job: Job) -> EdgeCounts:
         digest.update(np.ascontiguousarray(array))
     key = digest.hexdigest()
     counts = _kept(job.kept, key)
+    new = counts is None
     if counts is None:
         protocol = job.protocol
         if protocol.nms:
@@ -102,7 +104,7 @@ def count_image(job: Job) -> EdgeCounts:
         values = {name: array.tolist() for name, array in dataclasses.asdict(counts).items()}
         with replacing(job.kept) as file:
             file.write(json.dumps({"key": key, **values}).encode())
-    return counts
+    return counts, new
 
 
 def _kept(path: Path, key: str) -> EdgeCounts | None:
@@ -116,18 +118,20 @@ def _kept(path: Path, key: str) -> EdgeCounts | None:
         return None
 
 
-def count_images(jobs: Sequence[Job], processes: int, progress: Progress) -> list[EdgeCounts]:
-    """Return the counts of all images in their order, made by so many processes.
+def count_images(jobs: Sequence[Job], processes: int, progress: Progress) -> tuple[list[EdgeCounts], int]:
+    """Return the counts of all images in their order, made by so many processes, and how many of them are new.
 
     Raises:
         UserError: what `count_image` raises; the counts of images that were done are kept.
     """
     done: list[EdgeCounts] = []
+    fresh = 0
     calls = ((job,) for job in jobs)
-    for counts in map_in_processes(count_image, calls, processes, "with fewer --jobs they need less memory"):
+    for counts, new in map_in_processes(count_image, calls, processes, "with fewer --jobs they need less memory"):
         done.append(counts)
+        fresh += new
         progress.count("images", len(done), len(jobs))
-    return done
+    return done, fresh
 
 
 def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -138,7 +142,7 @@ def find_maps(folder: Path, names: Sequence[str]) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"--maps: no folder {folder}")
-    found = {name: [folder / f"{Path(name).name}{ending}" for ending in ENDINGS] for name in names}
+    found = {name: [folder / f"{Path(name).name}{ending}" for ending in SOFT_MAP_ENDINGS] for name in names}
     maps = {name: next((path for path in paths if path.is_file()), None) for name, paths in found.items()}
     missing = [name for name, path in maps.items() if path is None]
     if missing:
@@ -305,9 +309,12 @@ def evaluate(options: argparse.Namespace) -> EdgeScores:
     """
     if not options.max_dist > 0:
         raise UserError(f"--max-dist: expected a share above 0, got {options.max_dist}")
+    start = time.perf_counter()
     reference = OfficialResults.read(options.compare) if options.compare else None
     data = open_edges(options.dataset, options.data_dir, **reader_options(options.reader))
     split = data.split(options.split)
+    if reference:
+        reference.expect(len(split), options.thresholds)
     maps = find_maps(options.maps, split.ids)
     protocol = Protocol(tuple(options.thresholds.tolist()), options.max_dist, options.matching, options.nms)
     output = Output(options.out)
@@ -315,12 +322,17 @@ def evaluate(options: argparse.Namespace) -> EdgeScores:
         Job(name, path, edges, protocol, output.counts_of(name))
         for name, path, edges in zip(split.ids, maps, split.edges, strict=True)
     ]
+    processes = min(options.jobs, len(jobs))
     with make_progress(options.quiet) as progress:
-        counts = count_images(jobs, min(options.jobs, len(jobs)), progress)
+        counts, fresh = count_images(jobs, processes, progress)
     scores = score_edges(counts, protocol.thresholds)
     compared = OfficialResults.of(scores).differences(reference) if reference else {}
     how = {name: value for name, value in protocol.identity().items() if name != "thresholds"}
     asked = {"dataset": data.name, "split": options.split, "source": data.source, "protocol": how}
+    # What was counted before costs no time now, so the number of images that were says what the seconds are of.
+    seconds = round(time.perf_counter() - start, 1)
+    asked["effort"] = {"seconds": seconds, "counted_images": fresh, "processes": processes}
+    asked["machine"] = describe_machine()
     output.finish(contents(scores, split.ids, asked, compared), [job.kept for job in jobs])
     for name, value in compared.items():
         print(f"difference of {name}: {value:.6f}")

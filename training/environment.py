@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+#: What figures of speed depend on.
+MACHINE = ("processor", "cores", "memory_gib", "devices", "python", "packages", "commit")
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-text", "scann", "scipy", "scikit-learn")
 
 
@@ -29,6 +31,12 @@ def describe_environment(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "command": shlex.join(sys.orig_argv if argv is None else argv),
         "commit": _commit(Path(__file__).resolve().parent.parent),
     }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the part of `describe_environment` that figures of speed depend on."""
+    environment = describe_environment()
+    return {name: environment[name] for name in MACHINE}
 
 
 def usable_cores() -> int:

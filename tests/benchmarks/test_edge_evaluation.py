@@ -26,3 +26,6 @@ def test_figures_are_kept(tmp_path):
     main(["--images", "1", "--thresholds", "3", "--json", str(tmp_path / "a.json")])
     (row,) = json.loads((tmp_path / "a.json").read_text())["rows"]
     assert row["thresholds"] == 3 and row["plain_s"] > 0 and row["cardinality_ratio"] > 0
+    assert 0 <= row["cost_mib"] < 1000 and 0 <= row["cardinality_mib"] < 1000
+    # All distances between a few hundred pixels and others are no less than a MiB.
+    assert 0.5 < row["plain_mib"] < 1000

@@ -101,5 +101,13 @@ def test_factor_keeps_what_is_nearly_largest():
     assert (suppress_non_maxima(edges, blur=0, factor=1.0)[7] > 0).sum() == 1
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (7, 1)])
+def test_maps_of_one_pixel_a_side_stay(shape):
+    edges = np.random.default_rng(0).random(shape)
+    kept = suppress_non_maxima(edges)
+    np.testing.assert_array_equal(kept, edges)
+    assert kept is not edges
+
+
 def test_nothing_comes_of_nothing():
     assert not suppress_non_maxima(np.zeros((9, 9))).any()

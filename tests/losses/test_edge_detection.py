@@ -81,6 +81,22 @@ def test_gradients_are_those_of_eq_3_5_and_of_finite_differences():
         assert gradient[place] == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-6, abs=1e-9)
 
 
+def test_worked_values_of_both_weightings():
+    """check figures: logits of 0, each label worth ln 2 times its weight."""
+    logits = tf.zeros([1, 2, 2, 1])
+    relaxed = np.zeros((1, 2, 2, 5), np.uint8)
+    relaxed[0, ..., 0] = [[1, 0], [2, 0]]
+    targets = {"edges": np.array([[[1, 0], [0, 0]]], np.uint8), "relaxed": relaxed}
+    objective = losses.EdgeDetection({"side_1": 1.0}, 9.0, 1.0, "sum")
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        found = objective({"side_1": logits}, targets, Replicas.current())["side_1"]
+    np.testing.assert_allclose(found, [7.6246190], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(found, logits)[0, ..., 0], [[-4.5, 0.5], [0, 0.5]], rtol=1e-6)
+    balanced = losses.EdgeDetection({"fuse": 1.0}, None, reduction="sum")
+    np.testing.assert_allclose(balanced({"fuse": logits}, targets, Replicas.current())["fuse"], [1.0397208], rtol=1e-6)
+
+
 def test_pixels_outside_of_an_image_do_not_count():
     outputs, targets = drawn(2)
     cut = {"edges": targets["edges"].copy(), "relaxed": targets["relaxed"].copy()}

@@ -28,6 +28,7 @@ from tfthesis.edges.scores import score_edges
 from tfthesis.edges.thinning import suppress_non_maxima
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
+from tfthesis.models.replicas import Replicas
 from tfthesis.processes import allow_processes, map_in_processes
 
 RDS, FCFN = load_method("rds"), load_method("fcfn_edges")
@@ -61,8 +62,16 @@ def test_counts_of_the_thesis_network():
         own = [variable for variable in model.trainable_variables if variable.path.startswith(prefix)]
         assert sum(int(np.prod(variable.shape)) for variable in own) == count
     assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 14_716_171 + 1_360
-    fixed = FCFN.build(FCFN.recipe("thesis", "hed", weights=""), ANY)
+    fixed = FCFN.build(FCFN.recipe("thesis", "hed", weights=""), Spec(inputs={"image": (400, 400, 3)}))
     assert sum(int(np.prod(variable.shape)) for variable in fixed.trainable_variables) == 14_716_171
+    # Sides of an image of 400 pixels with the border of 35, before and behind the upsampling.
+    assert [fixed.get_layer(f"side{n}").output.shape[1:3] for n in range(1, 6)] == [
+        (side, side) for side in (468, 234, 117, 59, 30)
+    ]
+    assert [fixed.get_layer(f"upsampling{n}").output.shape[1:3] for n in range(2, 6)] == [
+        (side, side) for side in (470, 472, 480, 496)
+    ]
+    assert all(output.shape[1:3] == (400, 400) for output in fixed.output.values())
 
 
 def test_locally_connected_fusion_of_400_pixels():
@@ -135,9 +144,16 @@ def test_labels_without_dilation_and_of_fewer_annotators():
 def test_relaxed_labels_of_soft_maps_in_files(tmp_path):
     dataset = drawn()
     soft = np.random.default_rng(5).integers(0, 256, (20, 24)).astype(np.uint8)
-    for name in dataset.splits["train"].ids:
+    for name in dataset.splits["train"].ids[:3]:
         PIL.Image.fromarray(soft).save(tmp_path / f"{name}.png")
     data = EdgeData(dataset, Window(20, 24), Supervision(3, False, "maps", tmp_path))
+    with pytest.raises(UserError, match=r"of image 3: expected .*image 3.png or .*image 3.npy, found neither"):
+        data.batches("train", [np.array([3])], None)
+    np.save(tmp_path / "image 3.npy", soft[::-1] / 255)
+    _, edges, relaxed = targets_of(data, [3])
+    for number, factor in enumerate((0.5, 1.0, 1.5, 2.0, 2.5)):
+        expected = np.where(edges[0] == 1, 1, np.where(soft[::-1] / 255 > factor * (soft[::-1] / 255).mean(), 2, 0))
+        np.testing.assert_array_equal(relaxed[0, ..., number], expected)
     _, edges, relaxed = targets_of(data, [0])
     for number, factor in enumerate((0.5, 1.0, 1.5, 2.0, 2.5)):
         expected = np.where(edges[0] == 1, 1, np.where(soft / 255 > factor * (soft / 255).mean(), 2, 0))
@@ -173,6 +189,35 @@ def test_no_relaxed_labels_are_baseline_2_to_the_bit(tmp_path):
     assert trained[0][1] == trained[1][1]
     for one, other in zip(trained[0][2], trained[1][2], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_labels_without_a_2_are_baseline_2_to_the_bit_by_a_formula(reduction):
+    """A weighted cross-entropy on the edges alone, which knows of no label 2, in float32; and its derivative."""
+    recipe = RDS.recipe("tiny", loss_reduction=reduction)
+    model = RDS.build(recipe, ANY)
+    RDS.compile(model, recipe, RDS.stages(recipe)[0])
+    (batch,) = list(EdgeData(drawn(), Window(20, 24), Supervision(2)).batches("train", [np.arange(3)], None))
+    edges = batch[1]["edges"].numpy()
+    assert set(np.unique(edges)) == {0, 1}
+    generator = np.random.default_rng(4)
+    names = ("fuse", *(f"side_{number}" for number in range(1, 6)))
+    outputs = {name: tf.constant(generator.normal(0, 3, (3, 20, 24, 1)), tf.float32) for name in names}
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        found = model.objective(outputs, batch[1], Replicas.current())
+        total = tf.add_n([tf.reduce_sum(found[name]) for name in names])
+    gradients = tape.gradient(total, outputs)
+    pixels = np.float32(1 if reduction == "sum" else 20 * 24)
+    for name, logits in outputs.items():
+        x = logits[..., 0]
+        entropy = np.where(edges == 1, np.float32(9) * tf.nn.softplus(-x), tf.nn.softplus(x))
+        expected = (tf.reduce_sum if reduction == "sum" else tf.reduce_mean)(entropy, axis=[1, 2])
+        np.testing.assert_array_equal(found[name], expected)
+        # Of -9 log sigmoid(x) and of -log(1 - sigmoid(x)).
+        one = np.float32(1) / pixels
+        slope = np.where(edges == 1, -np.float32(9) * one * tf.sigmoid(-x), one * tf.sigmoid(x))
+        np.testing.assert_array_equal(gradients[name][..., 0], slope)
 
 
 def test_a_step_of_baseline_2_against_a_short_version():
@@ -424,18 +469,28 @@ def opened(request):
     return method, recipe, data, model
 
 
-def test_what_is_measured_is_the_benchmark(opened):
+def test_what_is_measured_is_the_benchmark(opened, monkeypatch):
     method, recipe, data, model = opened
+    counted = []
+    score = evaluation.score_edges
+    monkeypatch.setattr(evaluation, "score_edges", lambda *given: counted.extend(given[0]) or score(*given))
     found = method.evaluate(model, data, recipe, "test")
+    monkeypatch.undo()
+    maps = evaluation.edge_maps(model, data, recipe, "test", np.arange(data.size("test")))
     counts = []
-    for row in range(data.size("test")):
+    for row, measured in enumerate(maps):
         image = data.image("test", row).astype(np.float32)
         edges = tf.sigmoid(model({"image": image[None]}, training=False)["fuse"])[0, ..., 0]
         edges = suppress_non_maxima(np.asarray(edges, np.float64))
+        np.testing.assert_allclose(measured, edges, atol=1e-5)
         counts.append(count_edges(edges, data.annotators("test", row), even_thresholds(5), max_dist=0.0075))
     scores = score_edges(counts, even_thresholds(5))
-    assert found.scalars["ods"] == pytest.approx(100 * scores.ods.f, abs=0.5)
-    assert found.scalars["ap"] == pytest.approx(100 * scores.average_precision, abs=0.5)
+    assert len(counted) == len(counts) == 4
+    for one, other in zip(counted, counts, strict=True):
+        for field in dataclasses.fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    assert found.scalars["ods"] == pytest.approx(100 * scores.ods.f, rel=1e-12)
+    assert found.scalars["ap"] == pytest.approx(100 * scores.average_precision, rel=1e-12)
     assert len(found.samples["best_f"]) == 4 and len(found.tables["images"]) == 4
     few = method.evaluate(model, data, recipe, "val")
     assert len(few.samples["row"]) == 2 and "3 thresholds" in few.protocol

@@ -40,7 +40,15 @@ def run(drawn, *options):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    """Return the files of a result, without what differs from one evaluation to the next."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    values = json.loads(found["evaluation.json"])
+    del values["effort"], values["machine"]
+    return found | {"evaluation.json": values}
+
+
+def effort(folder):
+    return json.loads((folder / "evaluation.json").read_text())["effort"]
 
 
 def test_results_are_those_of_the_library(drawn, tmp_path, capsys):
@@ -57,6 +65,8 @@ def test_results_are_those_of_the_library(drawn, tmp_path, capsys):
     assert found["ods"]["f"] == scores.ods.f > 0.5 and found["ap"] == scores.average_precision
     assert found["protocol"]["max_dist"] == 0.02 and found["protocol"]["nms"] and found["images"] == 3
     assert found["curve"]["recall"] == scores.recall.tolist()
+    assert 0 <= found["effort"]["seconds"] < 600 and found["effort"]["processes"] == 1
+    assert found["machine"]["processor"] and found["machine"]["cores"] >= 1 and found["machine"]["packages"]["scipy"]
     with open(out / "images.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == split.ids
@@ -89,9 +99,9 @@ def test_counts_are_kept_until_something_changes(drawn, tmp_path, monkeypatch):
         "count_edges",
         lambda *values, **named: (counted.append(1), count(*values, **named))[1],
     )
-    assert run(drawn, "--out", str(out)) == 0 and len(counted) == 3
+    assert run(drawn, "--out", str(out)) == 0 and len(counted) == 3 == effort(out)["counted_images"]
     before = contents(out)
-    assert run(drawn, "--out", str(out)) == 0 and len(counted) == 3
+    assert run(drawn, "--out", str(out)) == 0 and len(counted) == 3 and effort(out)["counted_images"] == 0
     assert contents(out) == before
     PIL.Image.fromarray(np.full((48, 48), 7, np.uint8)).save(drawn / "test-000001.png")
     assert run(drawn, "--out", str(out)) == 0 and len(counted) == 4
@@ -128,6 +138,7 @@ def test_processes_find_the_same(drawn, tmp_path):
     command += ["--thresholds", "9", "--jobs", "2", "--out", str(tmp_path / "two")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert effort(tmp_path / "two")["processes"] == 2 and effort(tmp_path / "two")["counted_images"] == 3
     one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
     assert one == two
 
@@ -139,6 +150,39 @@ def test_comparison_with_official_files(drawn, tmp_path, capsys):
     assert 0 <= found["ods_f"] < 0.02 and "difference of ap: 0.0" in capsys.readouterr().out
     assert run(drawn, "--compare", str(tmp_path / "none"), "--out", str(tmp_path / "other")) == 2
     assert "eval_bdry" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--reader", "images=[2, 1, 2]"], "as many images and thresholds, got 2 and 9 beside 3 and 9"),
+        (["--thresholds", "4"], "as many images and thresholds, got 3 and 4 beside 3 and 9"),
+        (["--thresholds", "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.95"], "expected results at the same thresholds"),
+    ],
+)
+def test_other_images_or_thresholds_are_not_compared_nor_counted(
+    drawn, tmp_path, capsys, monkeypatch, options, message
+):
+    assert run(drawn, "--out", str(tmp_path / "first")) == 0
+    monkeypatch.setattr(training.edge_evaluation, "count_images", lambda *given: pytest.fail("it counts"))
+    out = tmp_path / "out"
+    assert run(drawn, "--compare", str(tmp_path / "first"), "--out", str(out), *options) == 2
+    assert message in capsys.readouterr().err and not out.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "maps"]
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1)])
+def test_maps_of_one_pixel_a_side_pass_suppression(tmp_path, shape):
+    for part in ("test/images", "test/edges", "maps"):
+        (tmp_path / part).mkdir(parents=True)
+    edges = np.zeros(shape, np.uint8)
+    edges.flat[4] = 255
+    PIL.Image.fromarray(np.zeros((*shape, 3), np.uint8)).save(tmp_path / "test/images/a.png")
+    PIL.Image.fromarray(edges).save(tmp_path / "test/edges/a.png")
+    PIL.Image.fromarray(edges).save(tmp_path / "maps/a.png")
+    options = ["--dataset", "edge_folders", "--data-dir", str(tmp_path), "--maps", str(tmp_path / "maps"), "--nms"]
+    assert main([*options, "--thresholds", "3", "--jobs", "1", "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out/evaluation.json").read_text())["ods"]["f"] == 1.0
 
 
 def test_maps_that_do_not_fit(drawn, tmp_path, capsys):

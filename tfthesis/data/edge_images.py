@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tfthesis.data.images import ImageSource
 
 _ORIENTATION = 0x0112
+#: Endings of soft edge maps, in the order in which they are looked for.
+SOFT_MAP_ENDINGS = (".png", ".npy")
 PICTURE_ERRORS = (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError)
 
 

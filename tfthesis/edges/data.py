@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.data.edge_images import EdgeImages, EdgeSplit, MismatchError, checked, read_soft_map
+from tfthesis.data.edge_images import (
+    SOFT_MAP_ENDINGS,
+    EdgeImages,
+    EdgeSplit,
+    MismatchError,
+    checked,
+    read_soft_map,
+)
 from tfthesis.data.image_splits import ImageRows
 from tfthesis.data.image_text import image_identity
 from tfthesis.data.images import decode, read_image, upright_size
@@ -39,6 +46,7 @@ from tfthesis.method import Spec
 COARSE = "coarse"
 #: Label of a pixel that counts for nothing.
 _IGNORED = 255
+_MEASURED = ("val", "test")
 _READERS = 4
 # Images are prepared one by one: on an accelerator that would wait for the training step, and copy each there and back.
 _HOST = "CPU:0"
@@ -52,7 +60,7 @@ class Supervision:
         agreeing: annotators who make an edge.
         dilated: whether edges, and relaxed ones, are dilated.
         relaxed: "none", "canny" or "maps".
-        maps: folder of soft edge maps `NAME.png`, named after the images, for "maps".
+        maps: folder of soft edge maps `NAME.png` or `NAME.npy`, named after the images, for "maps".
     """
 
     agreeing: int = AGREEING
@@ -83,9 +91,11 @@ class Supervision:
         return np.stack([edges, *(relaxed_labels(truth, found, dilated=self.dilated) for found in detected)], axis=2)
 
     def _soft_map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        file = self.maps / f"{Path(name).name}.png"
-        if not file.is_file():
-            file = self.maps / f"{Path(name).stem}.png"
+        own = Path(name)
+        places = [self.maps / f"{part}{ending}" for part in (own.name, own.stem) for ending in SOFT_MAP_ENDINGS]
+        file = next((place for place in places if place.is_file()), None)
+        if file is None:
+            raise UserError(f"relaxed labels of {name}: expected {' or '.join(map(str, places[:2]))}, found neither")
         values = read_soft_map(file)
         if values.shape != shape:
             raise UserError(f"relaxed labels of {name}: {file} has {values.shape} pixels, the image {shape}")
@@ -113,7 +123,9 @@ class EdgeData(ImageRows):
     """Images with edges; implements `tfthesis.method.Data`. Its rows are images.
 
     Labels of training images are made once, when a split is first trained on, and kept in memory, a byte a pixel. Files
-    that cannot be read are skipped and listed; edges of another size than their image are an error.
+    that cannot be read are skipped and listed; edges of another size than their image are an error. So are edges of the
+    measured splits, `val` and `test`, that are empty or cannot be read: without such an image what a network finds in
+    it would count nowhere, and `training.edge_evaluation` refuses the same files.
 
     Args:
         dataset: what a reader returned.
@@ -158,20 +170,28 @@ class EdgeData(ImageRows):
         """Return why an image or its edges cannot be read, or an empty string.
 
         Raises:
-            UserError: the edges have another size than the upright image.
+            UserError: the edges have another size than the upright image; or they belong to a measured split, and are
+                empty or cannot be read.
         """
         try:
             data = read_image(opened.images[row])
             size = upright_size(data)
-            edges = opened.edges[row]
-            edges = edges if isinstance(edges, np.ndarray) else edges.read()
             _decoded(data)
-        except MismatchError:
-            raise
         except UserError as error:
             return str(error)
         except tf.errors.InvalidArgumentError:
             return "it does not decode, it is damaged or cut off"
+        edges = opened.edges[row]
+        try:
+            edges = edges if isinstance(edges, np.ndarray) else edges.read()
+        except MismatchError:
+            raise
+        except UserError as error:
+            if split not in _MEASURED:
+                return str(error)
+            raise UserError(
+                f"{self.dataset.name}: image {opened.ids[row]} of split {split!r} cannot be measured: {error}"
+            ) from error
         if edges.shape[1:] != size:
             raise UserError(
                 f"{self.dataset.name}: image {opened.ids[row]} of split {split!r} has {size[0]} x {size[1]} pixels, "

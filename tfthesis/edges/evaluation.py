@@ -32,7 +32,7 @@ def edge_maps(
     )
     for row in rows.tolist():
         edges = np.asarray(detect(tf.constant(data.image(split, row))), np.float64)
-        yield suppress_non_maxima(edges) if recipe.suppress and min(edges.shape) > 1 else edges
+        yield suppress_non_maxima(edges) if recipe.suppress else edges
 
 
 def evaluate_edges(model: keras.Model, data: EdgeData, recipe: EdgeRecipe, split: str) -> Evaluation:

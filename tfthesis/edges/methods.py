@@ -1,6 +1,8 @@
 """The methods for edges: one set of functions, whose recipes differ in network, supervision and loss.
 
-Method files name their recipes and hand them to `edge_method`. Nothing here imports TensorFlow before it is used.
+The last convolution of each of VGG-16's five stages predicts an edge map; enlarged to the image, these five side
+outputs are fused into the map that is measured. The fusion and the side outputs each have a loss, a weighted
+cross-entropy.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ training = LazyModule("tfthesis.edges.training")
 def edge_method(
     title: str, chapter: str, summary: str, presets: Mapping[str, EdgeRecipe], variants: Mapping[str, Mapping[str, Any]]
 ) -> Method:
-    """Return a method of these recipes; see `tfthesis.method.Method`."""
+    """Return a method of these recipes; see `tfthesis.method.Method`.
+
+    Method files name their recipes and hand them over here. Nothing in this file imports TensorFlow before it is used.
+    """
     return Method(
         title=title,
         chapter=chapter,

@@ -63,6 +63,19 @@ class OfficialResults:
             CURVE: _lines(self.curve),
         }
 
+    def expect(self, images: int, thresholds: np.ndarray) -> None:
+        """Raise `UserError` unless these are results of so many images at `thresholds` `[T]`, to the digits of a file.
+
+        Whoever wants to compare learns so before anything is counted.
+        """
+        if (len(self.images), len(self.curve)) != (images, len(thresholds)):
+            raise UserError(
+                f"expected results of as many images and thresholds, got {images} and {len(thresholds)} beside "
+                f"{len(self.images)} and {len(self.curve)}"
+            )
+        if np.abs(self.curve[:, 0] - thresholds).max() > 1e-5:
+            raise UserError("expected results at the same thresholds")
+
     def differences(self, other: OfficialResults) -> dict[str, float]:
         """Return the absolute difference of each of `FIGURES`, and the largest ones of images and curve.
 
@@ -72,18 +85,12 @@ class OfficialResults:
         Raises:
             UserError: the numbers of images or the thresholds differ.
         """
-        if self.images.shape != other.images.shape or self.curve.shape != other.curve.shape:
-            raise UserError(
-                f"expected results of as many images and thresholds, got {len(self.images)} and {len(self.curve)} "
-                f"beside {len(other.images)} and {len(other.curve)}"
-            )
+        other.expect(len(self.images), self.curve[:, 0])
         found = dict(zip(FIGURES, np.abs(self.summary - other.summary).tolist(), strict=True))
         images, curve = (np.abs(a - b).max(axis=0) for a, b in ((self.images, other.images), (self.curve, other.curve)))
         found["image_threshold"], found["image_f"] = float(images[0]), float(images[3])
-        for place, name in enumerate(("curve_threshold", "curve_recall", "curve_precision", "curve_f")):
+        for place, name in enumerate(("curve_recall", "curve_precision", "curve_f"), start=1):
             found[name] = float(curve[place])
-        if found.pop("curve_threshold") > 1e-5:
-            raise UserError("expected results at the same thresholds")
         return found
 
 

@@ -63,7 +63,9 @@ class EdgeRecipe(Recipe):
         choices=("none", "canny", "maps"),
         source="section 3.2.1",
     )
-    relaxed_maps: str = setting("", "folder of soft edge maps NAME.png of the training images, for relaxed=maps")
+    relaxed_maps: str = setting(
+        "", "folder of soft edge maps NAME.png or NAME.npy of training images, for relaxed=maps"
+    )
     positive: float = setting(
         9.0,
         "weight of an edge pixel in the loss; 0 balances each image as HED does",

@@ -95,15 +95,18 @@ def suppress_non_maxima(
     """Return a soft edge map `[H, W]` with zeros where it is larger a step across the edge; the rest keeps its value.
 
     Liu 2018, section 3.4.1, post-processes the output of every network so; the numbers are those of its released code.
+    A map one pixel high or wide has no step across: it is returned as it is.
 
     Args:
-        edges: probabilities `[H, W]`, at least 2 x 2.
+        edges: probabilities `[H, W]`.
         blur: radius of a triangle blur of the map before, whose values are returned; 0 for none.
         radius: so many pixels on either side a value is compared with.
         border: values fade linearly to zero over so many pixels towards the border, where networks see edges.
         factor: a value counts so many times itself when it is compared, which keeps plateaus whole.
     """
     edges = np.asarray(edges, np.float64)
+    if min(edges.shape) < 2:
+        return edges.copy()
     if blur:
         edges = triangle_blur(edges, blur)
     angles = normal_angles(edges)
