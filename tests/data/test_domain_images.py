@@ -27,14 +27,14 @@ def test_unpaired_folders(tmp_path):
         for side, count in zip("AB", counts, strict=True):
             for number in range(count):
                 write(tmp_path / f"{split}{side}" / f"{number}.png")
-    data = open_domains("unpaired_folders", tmp_path, domains=["horse", "zebra"], val_images=1)
+    data = open_domains("unpaired_folders", tmp_path, first="horse", second="zebra", val_images=1)
     assert data.counts() == {
         "horse": {"train": 4, "val": 1, "test": 2},
         "zebra": {"train": 2, "val": 1, "test": 1},
     }
     held = data.a.splits["val"].ids
     assert not set(held) & set(data.a.splits["train"].ids) and held[0].startswith("trainA/")
-    again = open_domains("unpaired_folders", tmp_path, domains=["horse", "zebra"], val_images=1)
+    again = open_domains("unpaired_folders", tmp_path, first="horse", second="zebra", val_images=1)
     assert again.fingerprint() == data.fingerprint() and again.a.splits["val"].ids == held
     write(tmp_path / "valA" / "v.png")
     write(tmp_path / "valB" / "v.png")
@@ -56,7 +56,7 @@ def test_side_by_side(tmp_path):
             pixels[:, :5], pixels[:, 5:] = 50 + number, 150 + number
             (tmp_path / split).mkdir(exist_ok=True)
             PIL.Image.fromarray(pixels).save(tmp_path / split / f"{number}.png")
-    data = open_domains("side_by_side", tmp_path, domains=["photo", "map"], val_images=1)
+    data = open_domains("side_by_side", tmp_path, left="photo", right="map", val_images=1)
     assert data.domains == ("photo", "map")
     assert data.counts() == {word: {"train": 3, "val": 1, "test": 4} for word in ("photo", "map")}
     left, right = (side.splits["test"].images[2] for side in (data.a, data.b))
@@ -141,8 +141,8 @@ def test_contradictions():
     assert two_domains("mine", ("x", "y"), good, {}).counts()["x"]["train"] == 2
     with pytest.raises(UserError, match=r"two different words for the domains, got \['x', 'x'\]"):
         two_domains("mine", ("x", "x"), good, {})
-    with pytest.raises(UserError, match="two words"):
-        two_domains("mine", ("x",), good, {})
+    with pytest.raises(UserError, match=r"two different words for the domains, got \['x', 'my photos'\]"):
+        two_domains("mine", ("x", "my photos"), good, {})
     with pytest.raises(UserError, match="split 'val' has no images"):
         two_domains("mine", ("x", "y"), {**good, "val": (good["val"][0], Domain([], images[:0]))}, {})
     with pytest.raises(UserError, match="val_images=0 of 2"):

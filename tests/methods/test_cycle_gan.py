@@ -24,21 +24,21 @@ GAN = load_method("cycle_gan")
 COLOURS = ((0, 0, 200), (200, 0, 0))
 
 
-def spec(side=24):
+def spec(side=32):
     return Spec({"a": (side, side, 3), "b": (side, side, 3)}, extra={"domains": ["photo", "label"]})
 
 
-def pairs(count=6, side=24):
+def pairs(count=6, side=32):
     """Return photos whose colour tells the class of each pixel."""
     splits = {}
     for number, split in enumerate(SPLITS):
-        labels = np.random.default_rng(number).integers(0, 2, (count, 3, 3)).repeat(side // 3, 1).repeat(side // 3, 2)
+        labels = np.random.default_rng(number).integers(0, 2, (count, 4, 4)).repeat(side // 4, 1).repeat(side // 4, 2)
         photos = np.where(labels[..., None] == 1, [40, 220, 90], [200, 60, 160]).astype(np.uint8)
         splits[split] = SegmentedSplit([f"{split}{n}" for n in range(count)], photos, labels.astype(np.uint8))
     return SegmentedImages("mine", splits, ("x", "y"), COLOURS)
 
 
-def unpaired(counts=(5, 3), side=24):
+def unpaired(counts=(5, 3), side=32):
     rng = np.random.default_rng(0)
     files = {
         split: tuple(
@@ -85,7 +85,7 @@ def test_stages_have_the_parts_of_their_equations():
 
 
 def test_every_image_of_both_domains_comes_and_partners_change():
-    data = TranslationData(unpaired(), 24, 24)
+    data = TranslationData(unpaired(), 32, 32)
     opened = data.opened("train")
     assert data.size("train") == 5
     seen = []
@@ -97,11 +97,11 @@ def test_every_image_of_both_domains_comes_and_partners_change():
         seen.append((a, b))
     assert seen[0] == seen[2] != seen[1]
     inputs, rows = element(data, [])
-    assert rows == [] and inputs["a"].shape == (0, 24, 24, 3)
+    assert rows == [] and inputs["a"].shape == (0, 32, 32, 3)
 
 
 def test_mirroring_depends_on_seed_epoch_and_row_alone():
-    plain, mirrored = (TranslationData(unpaired((40, 40)), 24, 24, mirror=mirror) for mirror in (False, True))
+    plain, mirrored = (TranslationData(unpaired((40, 40)), 32, 32, mirror=mirror) for mirror in (False, True))
     rows = np.arange(40)
     (before, _), (after, _) = element(plain, rows), element(mirrored, rows)
     flips = {}
@@ -119,15 +119,15 @@ def test_mirroring_depends_on_seed_epoch_and_row_alone():
 
 def test_photos_and_their_maps():
     dataset = pairs()
-    data = TranslationData(dataset, 24, 24)
+    data = TranslationData(dataset, 32, 32)
     opened = data.opened("test")
     np.testing.assert_array_equal(opened.images[1], np.array(COLOURS, np.uint8)[opened.labels])
     np.testing.assert_array_equal(draw_labels(np.array([0, 255]), COLOURS), [COLOURS[0], (255, 255, 255)])
-    halves = TranslationData(dataset, 24, 24, disjoint=True)
+    halves = TranslationData(dataset, 32, 32, disjoint=True)
     first, second = halves.trained_on("train")
     assert sorted([*first, *second]) == list(range(6)) and halves.size("train") == 3 and halves.size("test") == 6
     with pytest.raises(UserError, match="nothing is paired there"):
-        TranslationData(unpaired(), 24, 24, disjoint=True)
+        TranslationData(unpaired(), 32, 32, disjoint=True)
 
 
 def test_images_of_files_are_scaled_grey_and_alpha_included(tmp_path):
@@ -139,9 +139,9 @@ def test_images_of_files_are_scaled_grey_and_alpha_included(tmp_path):
     (tmp_path / "trainB" / "broken.png").write_bytes(b"no picture")
     cut = (tmp_path / "trainA" / "alpha.png").read_bytes()
     (tmp_path / "trainA" / "cut.png").write_bytes(cut[: len(cut) // 2])
-    data = TranslationData(open_domains("unpaired_folders", tmp_path), 24, 32)
+    data = TranslationData(open_domains("unpaired_folders", tmp_path), 32, 40)
     opened = data.opened("train")
-    assert [images.shape for images in opened.images] == [(2, 24, 32, 3)] * 2
+    assert [images.shape for images in opened.images] == [(2, 32, 40, 3)] * 2
     alpha, grey = opened.images[0]
     assert (grey[..., 0] == grey[..., 1]).all() and (alpha[..., 0] != alpha[..., 1]).any()
     # Laid over white: nowhere darker than what shines through.
@@ -151,8 +151,8 @@ def test_images_of_files_are_scaled_grey_and_alpha_included(tmp_path):
 
 
 def test_domains_that_do_not_fit(tmp_path):
-    with pytest.raises(UserError, match=r"are \[24, 24, 3\], the network takes \[32, 32, 3\]"):
-        TranslationData(unpaired(), 32, 32).size("train")
+    with pytest.raises(UserError, match=r"are \[32, 32, 3\], the network takes \[40, 40, 3\]"):
+        TranslationData(unpaired(), 40, 40).size("train")
     for folder in ("images", "maps"):
         for split in SPLITS:
             (tmp_path / split / folder).mkdir(parents=True)
@@ -160,13 +160,13 @@ def test_domains_that_do_not_fit(tmp_path):
             image.save(tmp_path / split / folder / "1.png")
     (tmp_path / "classes.json").write_text('["x", "y"]')
     with pytest.raises(UserError, match="has 8 x 8 pixels, its map 9 x 8; expected one size"):
-        TranslationData(open_domains("map_folders", tmp_path), 24, 24).opened("train")
+        TranslationData(open_domains("map_folders", tmp_path), 32, 32).opened("train")
     for fields, message in (
-        ({"height": 30, "width": 30}, "'height': expected a multiple of 4 from 24 pixels, got 30"),
+        ({"height": 30, "width": 30}, "'height': expected a multiple of 4 from 32 pixels, got 30"),
         ({"generators": (0, 1)}, r"'generators': expected 1 or more, got \(0, 1\)"),
         ({"decay_epochs": 9}, "'decay_epochs': expected 0 to epochs=2, got 9"),
         ({"cycle_weight": -1.0}, "'cycle_weight': expected 0 or more, got -1.0"),
-        ({"width": 32}, "scenes are square"),
+        ({"width": 40}, "scenes are square"),
     ):
         with pytest.raises(UserError, match=message):
             GAN.data(GAN.recipe("tiny", **fields), "scenes", None)
@@ -176,21 +176,22 @@ OPTIONS = ScorerOptions("tiny", "", 3, 6, 0.05)
 
 
 def test_scorer_is_trained_once_and_does_not_depend_on_the_run(tmp_path):
-    data = TranslationData(pairs(), 24, 24)
+    data = TranslationData(pairs(), 32, 32)
     first = open_scorer(data, OPTIONS, tmp_path)
     (file,) = tmp_path.rglob("weights.npz")
     written = file.stat().st_mtime_ns
+    assert open_scorer(data, OPTIONS, tmp_path) is first
     tf.random.set_seed(99)
-    again = open_scorer(data, OPTIONS, tmp_path)
+    again = open_scorer(TranslationData(pairs(), 32, 32), OPTIONS, tmp_path)
     assert file.stat().st_mtime_ns == written
     for one, other in zip(first.weights, again.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     file.write_bytes(file.read_bytes()[:100])
-    repaired = open_scorer(data, OPTIONS, tmp_path)
+    repaired = open_scorer(TranslationData(pairs(), 32, 32), OPTIONS, tmp_path)
     for one, other in zip(first.weights, repaired.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(UserError, match="needs photos with labels"):
-        open_scorer(TranslationData(unpaired(), 24, 24), OPTIONS, tmp_path)
+        open_scorer(TranslationData(unpaired(), 32, 32), OPTIONS, tmp_path)
 
 
 class Seeing:
@@ -218,7 +219,7 @@ class Drawing:
 
 
 def test_fcn_score_against_what_is_known():
-    data = TranslationData(pairs(), 24, 24)
+    data = TranslationData(pairs(), 32, 32)
     right = evaluate_translation(Drawing(True), data, "test", Seeing(), "; remark")
     names = ("pixel_accuracy", "mean_accuracy", "mean_iou")
     assert [right.scalars[name] for name in names] == [100] * 3
@@ -234,7 +235,7 @@ def test_fcn_score_against_what_is_known():
     without = evaluate_translation(Drawing(False), data, "test", None)
     assert set(without.scalars) == {"cycle_a", "cycle_b"} and without.selection == -sum(without.scalars.values())
     matrix, _ = fcn_confusion(Seeing(), data.opened("test").images[0], data.opened("test").labels, 2)
-    assert matrix.sum() == 6 * 24 * 24 and matrix[0, 1] == matrix[1, 0] == 0
+    assert matrix.sum() == 6 * 32 * 32 and matrix[0, 1] == matrix[1, 0] == 0
 
 
 def test_served_images_are_those_of_the_model(tmp_path):
@@ -245,7 +246,7 @@ def test_served_images_are_those_of_the_model(tmp_path):
             weight.assign(rng.normal(scale=0.2, size=weight.shape))
     served = translation_signatures(model, spec())
     assert set(served.signatures) == {"photo_to_label", "label_to_photo"}
-    images = [rng.integers(0, 256, size, np.uint8) for size in ((24, 24, 3), (31, 18, 3))]
+    images = [rng.integers(0, 256, size, np.uint8) for size in ((32, 32, 3), (31, 18, 3))]
     encoded = np.array([tf.io.encode_png(image).numpy() for image in images], object)
     for name, target in (("photo_to_label", "b"), ("label_to_photo", "a")):
         answers = served.signatures[name].function(image=tf.constant(encoded))
@@ -257,7 +258,7 @@ def test_served_images_are_those_of_the_model(tmp_path):
 
 
 def test_pictures_show_every_step(tmp_path):
-    data = TranslationData(unpaired(), 24, 24)
+    data = TranslationData(unpaired(), 32, 32)
     model = GAN.build(GAN.recipe("tiny"), data.spec)
     drawn = translation_pictures(model, data, "test", tmp_path)
     assert [picture.path.name for picture in drawn] == ["summer_to_winter.png", "winter_to_summer.png"]

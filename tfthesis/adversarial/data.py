@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -108,6 +109,8 @@ class TranslationData:
             raise UserError(f"{dataset.name}: disjoint halves need photos with maps; nothing is paired there anyway")
         self._opened: dict[str, Opened] = {}
         self._skipped: list[str] = []
+        #: Networks that measure on these data, by their options; see `tfthesis.adversarial.scorer`.
+        self.scorers: dict[Any, keras.Model] = {}
         if self.labelled:
             self._rows = (SegmentationData(dataset, Field(height, width)),)
             self.names = (PHOTO, LABEL)

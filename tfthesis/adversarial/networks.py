@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
 from tfthesis import layers
@@ -40,7 +38,7 @@ def resnet_generator(
         blocks: 9 for images of 256 pixels, 6 for 128, in the paper.
         affine: whether instance normalisation has a scale and an offset.
         channels: of the input.
-        name: of the model.
+        name: of the model, and what the names of its layers begin with.
         dtype: policy of the layers; the output is float32.
 
     Returns:
@@ -58,31 +56,31 @@ def resnet_generator(
     def rectified(x: keras.KerasTensor, layer: str) -> keras.KerasTensor:
         return keras.layers.ReLU(name=f"{layer}_relu", dtype=dtype)(normalised(x, layer))
 
-    def mirrored(x: keras.KerasTensor, count: int, kernel: int, layer: str, **more: Any) -> keras.KerasTensor:
+    def mirrored(x: keras.KerasTensor, count: int, kernel: int, layer: str) -> keras.KerasTensor:
         x = layers.ReflectionPadding(kernel // 2, name=f"{layer}_pad", dtype=dtype)(x)
-        return _convolution(count, kernel, layer, **{"dtype": dtype, **more})(x)
+        return _convolution(count, kernel, layer, dtype=dtype)(x)
 
     image = keras.Input((height, width, channels), name="image")
-    x = rectified(mirrored(image, filters, 7, "encoder_1"), "encoder_1")
+    x = rectified(mirrored(image, filters, 7, f"{name}_encoder_1"), f"{name}_encoder_1")
     for number, count in enumerate((2 * filters, 4 * filters), start=2):
-        layer = f"encoder_{number}"
+        layer = f"{name}_encoder_{number}"
         x = keras.layers.ZeroPadding2D(1, name=f"{layer}_pad", dtype=dtype)(x)
         x = rectified(_convolution(count, 3, layer, strides=2, dtype=dtype)(x), layer)
     for number in range(1, blocks + 1):
-        first, second = f"block_{number}_1", f"block_{number}_2"
+        first, second = f"{name}_block_{number}_1", f"{name}_block_{number}_2"
         inner = rectified(mirrored(x, 4 * filters, 3, first), first)
         inner = normalised(mirrored(inner, 4 * filters, 3, second), second)
-        x = keras.layers.Add(name=f"block_{number}", dtype=dtype)([x, inner])
+        x = keras.layers.Add(name=f"{name}_block_{number}", dtype=dtype)([x, inner])
     for number, count in enumerate((2 * filters, filters), start=1):
-        layer = f"decoder_{number}"
+        layer = f"{name}_decoder_{number}"
         x = keras.layers.Conv2DTranspose(
             count, 3, 2, kernel_initializer=_by_lot(), padding="valid", name=layer, dtype=dtype
         )(x)
         # One pixel more than twice the size: what the encoder's padding put in front.
         x = keras.layers.Cropping2D(((1, 0), (1, 0)), name=f"{layer}_crop", dtype=dtype)(x)
         x = rectified(x, layer)
-    x = mirrored(x, 3, 7, "decoder_3")
-    return keras.Model(image, keras.layers.Activation("tanh", name="output", dtype="float32")(x), name=name)
+    x = mirrored(x, 3, 7, f"{name}_decoder_3")
+    return keras.Model(image, keras.layers.Activation("tanh", name=f"{name}_output", dtype="float32")(x), name=name)
 
 
 def patch_discriminator(
@@ -108,7 +106,7 @@ def patch_discriminator(
         normalization: "instance", "spectral" (of the kernels of every convolution) or "none".
         affine: whether instance normalisation has a scale and an offset.
         channels: of the input; 6 for pairs of images.
-        name: of the model.
+        name: of the model, and what the names of its layers begin with.
         dtype: policy of the layers; the output is float32.
 
     Raises:
@@ -121,16 +119,16 @@ def patch_discriminator(
     kind = layers.SpectralConvolution if normalization == "spectral" else keras.layers.Conv2D
     x = image = keras.Input((height, width, channels), name="image")
     for number, stride in enumerate(_STRIDES, start=1):
-        layer = f"patch_{number}"
+        layer = f"{name}_patch_{number}"
         x = keras.layers.ZeroPadding2D(1, name=f"{layer}_pad", dtype=dtype)(x)
         count = filters * min(2 ** (number - 1), _LARGEST)
         x = _convolution(count, 4, layer, strides=stride, kind=kind, dtype=dtype)(x)
         if normalization == "instance" and number > 1:
             x = instance_normalization(affine, f"{layer}_norm", dtype)(x)
         x = keras.layers.LeakyReLU(_SLOPE, name=f"{layer}_relu", dtype=dtype)(x)
-    x = keras.layers.ZeroPadding2D(1, name="answer_pad", dtype=dtype)(x)
-    x = _convolution(1, 4, "answer", kind=kind, dtype=dtype)(x)
-    return keras.Model(image, keras.layers.Activation("linear", name="output", dtype="float32")(x), name=name)
+    x = keras.layers.ZeroPadding2D(1, name=f"{name}_answer_pad", dtype=dtype)(x)
+    x = _convolution(1, 4, f"{name}_answer", kind=kind, dtype=dtype)(x)
+    return keras.Model(image, keras.layers.Activation("linear", name=f"{name}_output", dtype="float32")(x), name=name)
 
 
 def instance_normalization(affine: bool, name: str, dtype: str = "float32") -> keras.layers.Layer:

@@ -64,9 +64,15 @@ def open_scorer(data: TranslationData, options: ScorerOptions, cache: Path | Non
     """
     if not data.labelled:
         raise UserError(f"the FCN-score needs photos with labels, which {data.dataset.name} does not have")
+    if options not in data.scorers:
+        data.scorers[options] = _read_or_train(data, options, cache or default_cache())
+    return data.scorers[options]
+
+
+def _read_or_train(data: TranslationData, options: ScorerOptions, cache: Path) -> keras.Model:
     method, recipe = _fcn(data, options)
     model = _build(method, recipe, data)
-    path = (cache or default_cache()) / f"fcn-score-{_key(data, options)[:20]}" / "weights.npz"
+    path = cache / f"fcn-score-{_key(data, options)[:20]}" / "weights.npz"
     with held_folder(path.parent):
         if not (path.is_file() and _load(model, path)):
             _log.info("training the network of the FCN-score on %d photos; it is kept in %s", data.size("train"), path)

@@ -39,14 +39,17 @@ def translation_signatures(model: keras.Model, spec: Spec) -> Served:
 
         return translate
 
-    grey = tf.io.encode_jpeg(np.full((40, 50, 3), 128, np.uint8)).numpy()
+    # Not of one colour, which instance normalisation would divide by nearly zero.
+    rows, columns = np.indices((40, 50))
+    example = np.stack([5 * columns, 6 * rows, 50 * ((rows // 8 + columns // 8) % 5)], axis=-1)
+    encoded = tf.io.encode_jpeg(example.astype(np.uint8), quality=95).numpy()
     names = spec.extra["domains"]
     signatures = {}
     for domain, target, first, second in zip(DOMAINS, DOMAINS[::-1], names, names[::-1], strict=True):
         signatures[f"{first}_to_{second}"] = Signature(
             direction(target, domain),
             {"image": tf.TensorSpec([None], tf.string, name="image")},
-            {"image": np.array([grey], object)},
+            {"image": np.array([encoded], object)},
             f"{second} of each encoded {first} (JPEG, PNG, BMP, GIF) of any size, and the {first} made of that",
         )
     return Served(signatures, [*model.to_b, *model.to_a])

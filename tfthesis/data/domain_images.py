@@ -87,9 +87,7 @@ class TwoDomains:
     source: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        self.domains = tuple(self.domains)
-        words = [isinstance(word, str) and word.isidentifier() for word in self.domains]
-        if len(words) != 2 or not all(words) or self.domains[0] == self.domains[1]:
+        if not all(word.isidentifier() for word in self.domains) or self.domains[0] == self.domains[1]:
             raise UserError(f"{self.name}: expected two different words for the domains, got {list(self.domains)}")
         if set(self.a.splits) != set(self.b.splits):
             raise UserError(
@@ -108,17 +106,14 @@ class TwoDomains:
 
 
 def two_domains(
-    name: str, domains: Sequence[str], files: dict[str, tuple[Domain, Domain]], source: dict[str, Any]
+    name: str, domains: tuple[str, str], files: dict[str, tuple[Domain, Domain]], source: dict[str, Any]
 ) -> TwoDomains:
     """Return the dataset of a reader's splits, each a pair of domains."""
-    pair = tuple(domains)
-    if len(pair) != 2:
-        raise UserError(f"{name}: option domains: expected two words, got {list(pair)}")
     sides = [
         DomainImages(f"{name}, domain {word}", {split: found[side] for split, found in files.items()})
-        for side, word in enumerate(pair)
+        for side, word in enumerate(domains)
     ]
-    return TwoDomains(name, pair, *sides, source)
+    return TwoDomains(name, domains, *sides, source)
 
 
 def held_out(domain: Domain, count: int, seed: int, what: str) -> tuple[Domain, Domain]:

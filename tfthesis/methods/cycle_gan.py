@@ -33,7 +33,8 @@ translation = LazyModule("tfthesis.adversarial.data")
 
 _PAPER = "CycleGAN paper; section 8.1.3 leaves it open"
 _STRIDE = 4
-_SMALLEST = 24
+# Five poolings of the network of the FCN-score.
+_SMALLEST = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,7 @@ class CycleGANRecipe(Recipe):
     )
     learning_rate: float = setting(0.0002, "of Adam, for generators and discriminators", source="section 8.1.3")
     beta: float = setting(0.5, "decay of Adam's first moment", source=_PAPER)
+    epsilon: float = setting(1e-8, "what Adam adds to the root of the second moment", source="CycleGAN's released code")
     weight_decay: float = setting(
         0.0,
         "what is added to the gradient of a kernel, as a share of it",
@@ -207,7 +209,9 @@ def stages(recipe: CycleGANRecipe) -> tuple[Stage, ...]:
 
 def compile(model: keras.Model, recipe: CycleGANRecipe, stage: Stage) -> None:
     """Set an Adam for the generators and one for the discriminators, and the loss parts."""
-    generator, discriminator = (keras.optimizers.Adam(stage.learning_rate, recipe.beta) for _ in range(2))
+    generator, discriminator = (
+        keras.optimizers.Adam(stage.learning_rate, recipe.beta, epsilon=recipe.epsilon) for _ in range(2)
+    )
     model.compile(generator, discriminator, stage.loss_weights, recipe.weight_decay)
 
 
@@ -272,8 +276,8 @@ METHOD = Method(
         "quick": _QUICK,
         "tiny": dataclasses.replace(
             _QUICK,
-            height=24,
-            width=24,
+            height=32,
+            width=32,
             filters=2,
             blocks=1,
             discriminator_filters=2,
@@ -283,6 +287,7 @@ METHOD = Method(
             epochs=2,
             decay_epochs=1,
             learning_rate=0.002,
+            epsilon=0.001,
             scorer_trunk="tiny",
             scorer_epochs=1,
         ),

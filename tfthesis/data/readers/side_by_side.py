@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from tfthesis.data.domain_images import Domain, TwoDomains, held_out, two_domains
@@ -23,7 +22,8 @@ def open_domains(
     name: str,
     directory: Path | None = None,
     *,
-    domains: Sequence[str] = ("left", "right"),
+    left: str = "left",
+    right: str = "right",
     val_images: int = 20,
     seed: int = 0,
 ) -> TwoDomains:
@@ -32,7 +32,7 @@ def open_domains(
     Args:
         name: "side_by_side".
         directory: with the folders of the splits.
-        domains: words for the left and the right half.
+        left, right: words for the domains of the halves.
         val_images: held out of the training images by lot where there is no folder val.
         seed: of that lot.
 
@@ -46,7 +46,7 @@ def open_domains(
     else:
         parts = [held_out(domain, val_images, seed, name) for domain in splits["train"]]
         splits["train"], splits["val"] = zip(*parts, strict=True)
-    return two_domains(name, domains, splits, {"val_images": val_images, "seed": seed})
+    return two_domains(name, (left, right), splits, {"val_images": val_images, "seed": seed})
 
 
 def halves(folder: Path, split: str) -> tuple[Domain, Domain]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from tfthesis.data.domain_images import Domain, TwoDomains, held_out, two_domains
@@ -19,7 +18,8 @@ def open_domains(
     name: str,
     directory: Path | None = None,
     *,
-    domains: Sequence[str] = ("a", "b"),
+    first: str = "a",
+    second: str = "b",
     val_images: int = 20,
     seed: int = 0,
 ) -> TwoDomains:
@@ -28,7 +28,7 @@ def open_domains(
     Args:
         name: "unpaired_folders".
         directory: with the folders.
-        domains: words for A and B.
+        first, second: words for A and B.
         val_images: of each domain, held out of its training images by lot where its folder of val is missing.
         seed: of that lot.
 
@@ -46,7 +46,7 @@ def open_domains(
         train.append(pair[0])
         val.append(pair[1])
     splits = {"train": tuple(train), "val": tuple(val), "test": tuple(found["test"])}
-    return two_domains(name, domains, splits, {"val_images": val_images, "seed": seed})
+    return two_domains(name, (first, second), splits, {"val_images": val_images, "seed": seed})
 
 
 def _read(folder: Path, split: str, side: str) -> Domain:
