@@ -43,7 +43,7 @@ class CycleGANRecipe(Recipe):
 
     reader: tuple[str, ...] = setting((), "options of the dataset's reader, each as name=value")
     scene_images: tuple[int, int, int] = setting(
-        (200, 40, 100), "rendered scenes for training, validation and test", unit="images"
+        (180, 20, 100), "rendered scenes for training, validation and test", unit="images"
     )
     height: int = setting(256, "of the images", unit="pixels", source="section 8.1.3")
     width: int = setting(256, "of the images", unit="pixels", source="section 8.1.3")
@@ -255,8 +255,8 @@ _QUICK = CycleGANRecipe(
     filters=16,
     blocks=6,
     discriminator_filters=16,
-    epochs=4,
-    decay_epochs=2,
+    epochs=2,
+    decay_epochs=1,
     scorer_trunk="narrow",
     scorer_weights="",
     scorer_epochs=40,
@@ -272,7 +272,7 @@ METHOD = Method(
         "thesis": _THESIS,
         "thesis_cityscapes": dataclasses.replace(_THESIS, dataset="cityscapes"),
         "thesis_sbir": dataclasses.replace(_THESIS, dataset="sbir", scorer_epochs=0),
-        "facades": dataclasses.replace(_QUICK, dataset="cmp_facades", mirror=True, epochs=8, decay_epochs=4),
+        "facades": dataclasses.replace(_QUICK, dataset="cmp_facades", mirror=True, epochs=3),
         "quick": _QUICK,
         "tiny": dataclasses.replace(
             _QUICK,
