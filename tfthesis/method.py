@@ -58,6 +58,7 @@ class Stage:
             and BatchNorm statistics stay bit-identical. `("",)` trains everything.
         split: what is trained on.
         plateau: when the learning rate falls; None keeps it.
+        decay_epochs: of the last epochs, over which the learning rate falls by equal steps; see `rate_factor`.
         patience: stop the stage when the selection score has not risen for so many epochs; 0 never stops.
         keep_best: end the stage with the weights of its best validation score.
         select: name of the `Evaluation` scalar that scores the weights; empty takes `Evaluation.selection`.
@@ -71,9 +72,17 @@ class Stage:
     trainable: tuple[str, ...] = ("",)
     split: str = "train"
     plateau: Plateau | None = None
+    decay_epochs: int = 0
     patience: int = 0
     keep_best: bool = True
     select: str = ""
+
+    def rate_factor(self, epoch: int) -> float:
+        """Return what the learning rate is multiplied by in `epoch` (from 0): 1, and at the end 1 / (decay_epochs + 1).
+
+        It would be zero in the epoch after the last one.
+        """
+        return min(1.0, (self.epochs - epoch) / (self.decay_epochs + 1))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,8 @@ class EpochEnd:
             session.keep_best()
         if plateau is not None:
             self._follow(plateau, figures)
+        if self.stage.decay_epochs and position.epoch + 1 < self.stage.epochs:
+            self._multiply_rates(self.stage.rate_factor(position.epoch + 1) / self.stage.rate_factor(position.epoch))
         if session.workers.chief:
             session.run.append_metrics(row, {**epoch, **timings})
         position.rows += 1
@@ -85,15 +87,19 @@ class EpochEnd:
             )
         if not self.session.position.is_flat(plateau, figures[plateau.monitor]):
             return
-        optimizers = self.session.optimizers().values()
-        rates = [learning_rate(optimizer) for optimizer in optimizers]
+        highest = max(map(learning_rate, self.session.optimizers().values())) * plateau.factor
         # The rates are float32: a bound that is met exactly must not fail by a rounding.
-        if max(rates) * plateau.factor < plateau.min_learning_rate * (1 - 1e-6):
+        if highest < plateau.min_learning_rate * (1 - 1e-6):
             return
-        for optimizer, rate in zip(optimizers, rates, strict=True):
+        self._multiply_rates(plateau.factor)
+        self.session.progress.note(f"{plateau.monitor} is flat: learning rate {highest:.3g}")
+
+    def _multiply_rates(self, factor: float) -> None:
+        """Change the learning rate of every optimizer; checkpoints hold it."""
+        for optimizer in self.session.optimizers().values():
+            rate = learning_rate(optimizer)
             with self.session.strategy.scope():
-                optimizer.learning_rate = rate * plateau.factor
-        self.session.progress.note(f"{plateau.monitor} is flat: learning rate {max(rates) * plateau.factor:.3g}")
+                optimizer.learning_rate = rate * factor
 
 
 def results(model: keras.Model) -> dict[str, float]:

@@ -63,8 +63,10 @@ def _stages(method: Method) -> str:
         if isinstance(stage, Stage):
             losses = " + ".join(f"{weight:g} {part}" for part, weight in stage.loss_weights.items())
             trained = ", ".join(f"`{prefix}*`" if prefix else "everything" for prefix in stage.trainable)
-            figures = [str(stage.epochs), str(stage.batch_size), f"{stage.learning_rate:g}"]
-            rows.append([stage.name, *figures, losses, trained, stage.select or "the method's score"])
+            decay = f", falling over the last {stage.decay_epochs} epochs" if stage.decay_epochs else ""
+            figures = [str(stage.epochs), str(stage.batch_size), f"{stage.learning_rate:g}{decay}"]
+            chosen = (stage.select or "the method's score") if stage.keep_best else "the end of the stage"
+            rows.append([stage.name, *figures, losses, trained, chosen])
         else:
             rows.append([stage.name, "", "", "", "no gradient", "", ""])
     header = ["stage", "epochs", "batch size", "learning rate", "loss", "layers that train", "weights chosen by"]

@@ -1,6 +1,9 @@
 """What counts as the same answer."""
 
+import io
+
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
@@ -42,6 +45,22 @@ def test_same(mine, theirs):
 def test_different(mine, theirs, words):
     with np.errstate(invalid="ignore"):
         assert words in difference({"y": mine}, {"y": theirs})
+
+
+def picture(*values):
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.array([values], np.uint8)).save(buffer, "PNG")
+    return np.array([buffer.getvalue()], object)
+
+
+def test_pictures_may_differ_by_a_rounding():
+    mine = picture(7, 250, 30)
+    for theirs, same in ((picture(8, 250, 29), True), (picture(9, 250, 30), False), (picture(7, 250), False)):
+        assert (difference({"drawn_bytes": mine}, {"drawn_bytes": theirs}) is None) == same
+    # Numbers of classes, texts, and bytes that are no picture have to be equal.
+    assert "differs in 1 of 1 values" in difference({"map_bytes": mine}, {"map_bytes": picture(8, 250, 29)})
+    assert "differs in 1 of 1 values" in difference({"text": mine}, {"text": picture(8, 250, 29)})
+    assert "differs in 1 of 1 values" in difference({"drawn_bytes": mine}, {"drawn_bytes": np.array([b"x"], object)})
 
 
 def test_other_outputs():

@@ -110,6 +110,15 @@ def test_the_learning_rate_falls_on_a_plateau_down_to_its_bound(toy, tmp_path):
     assert float(table(tmp_path)[0]["val_square"]) > 0
 
 
+def test_the_learning_rate_falls_by_equal_steps_over_the_last_epochs(toy, tmp_path):
+    toy.run_toy(tmp_path, toy.recipe_of(learning_rate=0.04, epochs=5, decay_epochs=3))
+    rates = [float(row["learning_rate"]) for row in table(tmp_path)]
+    assert rates == pytest.approx([0.04, 0.04, 0.03, 0.02, 0.01], rel=1e-5)
+    stage = Stage("a", 200, 1, 1.0, {}, decay_epochs=100)
+    assert [stage.rate_factor(epoch) for epoch in (0, 99, 100, 199)] == [1, 1, 100 / 101, 1 / 101]
+    assert {Stage("a", 4, 1, 1.0, {}).rate_factor(epoch) for epoch in range(4)} == {1.0}
+
+
 def test_an_unknown_monitor_is_named(toy, tmp_path):
     with pytest.raises(UserError, match="plateau monitors 'los', which is not measured; measured are loss, square"):
         toy.run_toy(tmp_path, toy.recipe_of(plateau_patience=1, plateau_monitor="los"))

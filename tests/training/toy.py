@@ -47,6 +47,7 @@ class ToyRecipe(Recipe):
     plateau_patience: int = 0
     plateau_monitor: str = "loss"
     min_learning_rate: float = 0.0
+    decay_epochs: int = 0
     patience: int = 0
     keep_best: bool = True
     dropout: float = 0.3
@@ -137,6 +138,7 @@ def stages(recipe: ToyRecipe) -> list[Stage | Preparation]:
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "plateau": plateau,
+        "decay_epochs": recipe.decay_epochs,
         "patience": recipe.patience,
         "keep_best": recipe.keep_best,
     }

@@ -1,0 +1,1 @@
+"""Translation of images by adversaries: data, networks, figures, pictures and served functions that methods share."""
