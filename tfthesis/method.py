@@ -107,7 +107,8 @@ class Spec:
         multi_label: whether an example may carry several of the classes.
         encoders: for each raw modality the encoder's description (name, weights, fingerprint,
             preprocessing), enough to open it again.
-        dataset: name, fingerprint and counts.
+        dataset: name, fingerprint and counts; "measured", where training sees other data too, the fingerprint without
+            them, which tells whether two runs were measured on the same.
         extra: anything else a method needs to rebuild its model.
     """
 

@@ -165,6 +165,8 @@ def test_relaxed_labels_of_soft_maps_in_files(tmp_path):
         data.batches("train", [np.array([0])], None)
     # Other maps are other data: a run on them does not go on with these.
     assert data.spec.dataset["fingerprint"] != before
+    # What is measured is the same, with and without them.
+    assert data.spec.dataset["measured"] == dataset.fingerprint()
     with pytest.raises(UserError, match="no folder nowhere"):
         RDS.data(RDS.recipe("tiny", relaxed="maps", relaxed_maps="nowhere"), "scenes", None)
     with pytest.raises(UserError, match=r"relaxed=maps needs a folder"):
@@ -419,6 +421,9 @@ def test_coarse_edges_may_be_those_of_an_edge_dataset(tmp_path):
     np.testing.assert_array_equal(edges[0], expected)
     np.testing.assert_array_equal(relaxed[0], np.repeat(edges[0][..., None], 5, axis=-1))
     assert RDS.stages(recipe)[0].split == "coarse"
+    plain = RDS.data(RDS.recipe("tiny"), "scenes", None).spec.dataset
+    assert "measured" not in plain and data.spec.dataset["measured"] == plain["fingerprint"]
+    assert data.spec.dataset["fingerprint"] != plain["fingerprint"]
     with pytest.raises(UserError, match="Did you mean 'pascal_context'"):
         RDS.data(RDS.recipe("tiny", coarse_dataset="pascal_contxt", coarse_folder="x"), "scenes", None)
 

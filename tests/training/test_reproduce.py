@@ -129,6 +129,7 @@ class Trainer:
         self.runs = []
         self.broken = None
         self.fingerprint = "abc"
+        self.also = {}
 
     def __call__(self, request, folder):
         self.runs.append((request.recipe.skill, request.seed))
@@ -136,7 +137,7 @@ class Trainer:
             raise UserError("no weights for this one")
         run = RunDirectory(folder)
         run.write_json("recipe.json", request.to_json())
-        dataset = {"name": request.recipe.dataset, "fingerprint": self.fingerprint}
+        dataset = {"name": request.recipe.dataset, "fingerprint": self.fingerprint, **self.also}
         run.write_json("spec.json", {"inputs": {}, "classes": [], "dataset": dataset})
         run.write_json("environment.json", {"cores": 2, "processor": "P", "commit": "0123456789abcdef", "packages": {}})
         write_evaluation(run, self.evaluation(request), "test")
@@ -355,6 +356,13 @@ def test_no_seed_in_common_is_said(make, tables, tmp_path, trainer):
     make("--table", "toys")
     found = outcome(tables, tmp_path, "toys").claims[0]
     assert (found.verdict, found.remark) == ("undecided", "no runs of both strong and weak")
+
+
+def test_a_run_is_kept_with_what_it_was_measured_on(make, tables, tmp_path, trainer):
+    trainer.also = {"measured": "only this"}
+    make("--table", "toys", "--seeds", "0")
+    (kept,) = (tmp_path / "results" / "runs" / "toy_method").glob(f"*-{_hash(tables, 'strong')}-0.json")
+    assert json.loads(kept.read_text())["fingerprint"] == "only this"
 
 
 def test_runs_on_other_data_are_not_compared(make, tables, tmp_path, trainer):

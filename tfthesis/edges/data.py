@@ -145,25 +145,30 @@ class EdgeData(ImageRows):
         test: EdgeImages | None = None,
         any_size: bool = True,
     ):
-        splits, fingerprints = dict(dataset.splits), [dataset.fingerprint()]
+        splits, measured, other = dict(dataset.splits), [dataset.fingerprint()], []
         if coarse is not None:
             splits[COARSE] = _coarse_split(coarse)
-            fingerprints.append(coarse.fingerprint())
+            other.append(coarse.fingerprint())
         if test is not None:
             own = test.split("test")
             # Two datasets may name their images alike.
             splits["test"] = dataclasses.replace(own, ids=[f"{test.name}/{name}" for name in own.ids])
-            fingerprints.append(test.fingerprint())
+            measured.append(test.fingerprint())
         if supervision.maps is not None:
             soft = [image_identity(path) for path in sorted(supervision.maps.iterdir())]
-            fingerprints.append(hashlib.sha256(json.dumps(soft).encode()).hexdigest())
+            other.append(hashlib.sha256(json.dumps(soft).encode()).hexdigest())
         super().__init__(dataclasses.replace(dataset, splits=splits))
         self.window, self.supervision = window, supervision
         self._labels: dict[str, list[np.ndarray]] = {}
         side = (None, None) if any_size else (window.height, window.width)
         self.spec = Spec(
             inputs={"image": (*side, 3)},
-            dataset={"name": dataset.name, "fingerprint": "-".join(fingerprints), "counts": self.dataset.counts()},
+            dataset={
+                "name": dataset.name,
+                "fingerprint": "-".join([*measured, *other]),
+                "counts": self.dataset.counts(),
+                **({"measured": "-".join(measured)} if other else {}),
+            },
         )
 
     def problem(self, split: str, opened: EdgeSplit, row: int) -> str:

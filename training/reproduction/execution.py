@@ -213,7 +213,7 @@ def _record(
         seed=request.seed,
         recipe=request.recipe.to_json(),
         settings=planned.settings,
-        fingerprint=str(spec.dataset.get("fingerprint", "")),
+        fingerprint=str(spec.dataset.get("measured", spec.dataset.get("fingerprint", ""))),
         protocol=evaluation["protocol"],
         scalars=dict(evaluation["scalars"]),
         epochs=epochs,

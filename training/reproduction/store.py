@@ -62,7 +62,7 @@ class Record:
 
     Attributes:
         kind, data, settings, method, preset, variant, seed, recipe: what ran.
-        fingerprint: of the dataset.
+        fingerprint: of what it was measured on; see `tfthesis.method.Spec`.
         protocol, scalars: the evaluation on the test split.
         epochs: columns of figures an epoch on the validation split, with `stage` and `selection`.
         seconds: from start to finish on `cores` cores of `processor`.
