@@ -136,7 +136,7 @@ def test_image_pool_without_room_returns_its_input():
 
 
 def test_image_pool_is_the_same_on_two_devices(logical_devices):
-    strategy = tf.distribute.MirroredStrategy(logical_devices[:2])
+    strategy = tf.distribute.MirroredStrategy(logical_devices[:2], tf.distribute.HierarchicalCopyAllReduce())
     with strategy.scope():
         pool = ImagePool(3, seed=2)
         pool.build((None, 2, 2, 1))

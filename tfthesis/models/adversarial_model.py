@@ -145,17 +145,18 @@ class AdversarialModel(DistributedFit, keras.Model):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one step on `(inputs, targets)`; returns the running means of the loss and its parts."""
         inputs, _ = data
-        count = _rows(inputs)
+        count, own = _rows(inputs), tf.shape(next(iter(inputs.values())))[0]
+        inputs = _filled(inputs)
         with tf.GradientTape() as tape:
             outputs = self.forward(inputs, training=True)
-            rows = self.generator_rows(inputs, outputs)
+            rows = _first(self.generator_rows(inputs, outputs), own)
             loss = self._total(rows, count) if rows else tf.zeros([])
         if rows:
             self._update(GENERATOR, tape, loss)
         if DISCRIMINATOR in self.loss_weights:
-            shown = self.shown(outputs, training=True)
+            shown = _filled(self.shown(_first(outputs, own), training=True))
             with tf.GradientTape() as tape:
-                rows[DISCRIMINATOR] = self.discriminator_rows(inputs, shown, training=True)
+                rows[DISCRIMINATOR] = _first(self.discriminator_rows(inputs, shown, training=True), own)
                 loss = self._total({DISCRIMINATOR: rows[DISCRIMINATOR]}, count)
             self._update(DISCRIMINATOR, tape, loss)
         return self._logs(rows, count)
@@ -163,11 +164,31 @@ class AdversarialModel(DistributedFit, keras.Model):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Measure the losses on `(inputs, targets)` without training."""
         inputs, _ = data
+        count, own = _rows(inputs), tf.shape(next(iter(inputs.values())))[0]
+        inputs = _filled(inputs)
         outputs = self.forward(inputs, training=False)
         rows = self.generator_rows(inputs, outputs)
         if DISCRIMINATOR in self.loss_weights:
             rows[DISCRIMINATOR] = self.discriminator_rows(inputs, self.shown(outputs, training=False), training=False)
-        return self._logs(rows, _rows(inputs))
+        return self._logs(_first(rows, own), count)
+
+
+def _filled(tensors: Any) -> Any:
+    """Return tensors `[n, ...]`, each with a row of zeros if it has none.
+
+    A device without a share of the batch has to compute too, and convolutions and reflections of nothing fail.
+    """
+
+    def filled(tensor: tf.Tensor) -> tf.Tensor:
+        missing = tf.cast(tf.equal(tf.shape(tensor)[0], 0), tf.int32)
+        return tf.pad(tensor, [[0, missing], *[[0, 0]] * (tensor.shape.rank - 1)])
+
+    return tf.nest.map_structure(filled, tensors)
+
+
+def _first(tensors: Any, count: tf.Tensor) -> Any:
+    """Return the first rows of tensors, without what `_filled` added."""
+    return tf.nest.map_structure(lambda tensor: tensor[:count], tensors)
 
 
 def _rows(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
