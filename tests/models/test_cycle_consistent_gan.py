@@ -189,10 +189,18 @@ NEST = {"adversarial": 1.0, "cycle": 10.0, "inner": 10.0, "similarity": 1.0, "di
 def test_one_and_two_devices_make_the_same_updates(logical_devices, chain, normalization, weights):
     """Generators, discriminators, pools and power iterations; the second device has fewer rows, at last none."""
     sizes = (3, 4, 1)
-    one = compiled(noisy(built(chain, chain, pool=3, normalization=normalization)), **weights)
+
+    def made():
+        model = noisy(built(chain, chain, pool=3, normalization=normalization))
+        # Steps that follow the gradient's size: a division by its root would turn what is zero but for rounding, such
+        # as the biases before an instance normalisation, into steps of full length.
+        model.compile(*(keras.optimizers.SGD(1e-4, momentum=0.9) for _ in range(2)), weights)
+        return model
+
+    one = made()
     strategy = tf.distribute.MirroredStrategy(logical_devices[:2], tf.distribute.HierarchicalCopyAllReduce())
     with strategy.scope():
-        two = compiled(noisy(built(chain, chain, pool=3, normalization=normalization)), **weights)
+        two = made()
     images = {name: tf.TensorSpec([None, SIDE, SIDE, 3]) for name in "ab"}
     single = tf.function(lambda inputs: one.train_step((inputs, {})), input_signature=[images])
 
@@ -206,18 +214,26 @@ def test_one_and_two_devices_make_the_same_updates(logical_devices, chain, norma
 
         return strategy.run(call)
 
+    def networks_of(model):
+        return [*model.networks("generator"), *model.networks("discriminator")]
+
+    def values(model):
+        weights = [weight for network in networks_of(model) for weight in network.weights]
+        return np.concatenate([keras.ops.convert_to_numpy(weight).ravel() for weight in weights])
+
     for number, rows in enumerate(sizes):
         inputs, _ = batch(rows, seed=number)
-        half = -(-rows // 2)
+        half, before = -(-rows // 2), values(one)
         expected = single(inputs)
         found = step({n: v[:half] for n, v in inputs.items()}, {n: v[half:] for n, v in inputs.items()})
         for name, value in expected.items():
             mine = strategy.experimental_local_results(found[name])[0]
             assert float(mine) == pytest.approx(float(value), rel=1e-4), name
-    for kind in ("generator", "discriminator"):
-        for mine, theirs in zip(one.networks(kind), two.networks(kind), strict=True):
-            for variable, other in zip(mine.weights, theirs.weights, strict=True):
-                np.testing.assert_allclose(variable, other, atol=2e-5, err_msg=f"{kind} {variable.path}")
+        difference, update = values(two) - values(one), values(one) - before
+        assert np.linalg.norm(difference) < 1e-3 * np.linalg.norm(update), number
+        # Through four networks with instance normalisation a rounding soon makes the next gradient another one.
+        for mine, theirs in zip(networks_of(one), networks_of(two), strict=True):
+            theirs.set_weights(mine.get_weights())
     for name in ("pool_a", "pool_b"):
         mine, theirs = getattr(one, name), getattr(two, name)
         counts = [int(keras.ops.convert_to_numpy(pool.count)) for pool in (mine, theirs)]
