@@ -40,9 +40,10 @@ from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.building import Images, build_index
 from tfthesis.inverted_index.codebook import Codebook, fit_codebook
 from tfthesis.inverted_index.index import Index, open_index, thesis_bytes
+from tfthesis.inverted_index.options import IDF, Scoring
 from tfthesis.inverted_index.projection import unit
 from tfthesis.inverted_index.pyramid import patches_an_image
-from tfthesis.inverted_index.search import IDF, Scoring, idf, search, summed, weighed
+from tfthesis.inverted_index.search import idf, search, summed, weighed
 from tfthesis.inverted_index.signatures import rooted
 
 try:

@@ -15,8 +15,6 @@ import numpy as np
 OCTAVE = 1 << 23
 #: The rank of the score 0, below that of every other score.
 NOTHING = -(1 << 62)
-#: Alpha with which no rank falls to `NOTHING`: distances are at most 4 for each of at most 63 axes.
-LARGEST_ALPHA = 1e9
 #: The exponent of 1 in the bit pattern of a float32.
 BIAS = 127
 

@@ -14,48 +14,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from tfthesis.errors import UserError, closest
+from tfthesis.errors import UserError
 from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.cells import cell_grid
 from tfthesis.inverted_index.checks import as_float32, shapes_of
 from tfthesis.inverted_index.index import Index
+from tfthesis.inverted_index.options import PLAIN, Scoring
 from tfthesis.inverted_index.signatures import rooted
-
-#: The inverse document frequency of Eq 4.2 as printed, and with the logarithm that it has elsewhere.
-IDF = ("ratio", "log")
 
 #: Images whose signatures are compared before others are ruled out.
 FIRST = 512
 
 # Sums that are held together: one for each image and query, unless there are more images.
 _TOGETHER = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Scoring:
-    """How matches are weighed.
-
-    Attributes:
-        assignments: nearest words of each axis that a patch of the query is assigned to; all their combinations are
-            looked up.
-        idf: "ratio", N / n_i as in Eq 4.2, or "log", its logarithm.
-        alpha: strength of the signatures in c = exp(-alpha d); 0 leaves them out. The thesis prints exp(alpha d) in Eq
-            4.4, by which unlike images would score higher, against its text.
-    """
-
-    assignments: int = 1
-    idf: str = "ratio"
-    alpha: float = 0.0
-
-    def __post_init__(self):
-        if self.idf not in IDF:
-            raise closest(self.idf, IDF, "idf")
-        if not 0 <= self.alpha <= ranking.LARGEST_ALPHA:
-            raise UserError(f"alpha: expected a number from 0 to {ranking.LARGEST_ALPHA:g}, got {self.alpha}")
-
-
-#: The nearest word, the idf of the thesis, no signatures.
-PLAIN = Scoring()
 
 
 @dataclasses.dataclass(frozen=True)

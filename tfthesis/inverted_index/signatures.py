@@ -13,9 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfthesis.errors import closest
-
-#: How numbers are kept: as float32, as float16, or as int8 with one scale for each signature.
-KINDS = ("float32", "float16", "int8")
+from tfthesis.inverted_index.options import KINDS
 
 _LARGEST_INT8 = 127
 # Numbers of signatures that are compared at a time: few enough for the processor's cache.

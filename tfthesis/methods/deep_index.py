@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tfthesis.data.options import reader_options
 from tfthesis.errors import UserError
+from tfthesis.inverted_index.options import IDF, KINDS, Scoring
 from tfthesis.inverted_index.pyramid import LEVELS
-from tfthesis.inverted_index.search import IDF, Scoring
-from tfthesis.inverted_index.signatures import KINDS
 from tfthesis.lazy import LazyModule
 from tfthesis.method import Evaluation, Method, OwnSearch, Picture, Preparation, Served, Spec, Stage
 from tfthesis.recipe import Recipe, setting

@@ -311,4 +311,6 @@ def test_cfn_trains_on_records(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run/data.json").read_text())["counts"] == {"train": 9, "test": 6, "val": 3}
     assert "error" in json.loads((tmp_path / "run/evaluation.json").read_text())["scalars"]
-    assert "In one panel each: fusion weight 1, 2, 3." in (tmp_path / "run/report.html").read_text()
+    assert (
+        "In one panel each: fusion weight 1, 2, 3; fusion spread 1, 2, 3." in (tmp_path / "run/report.html").read_text()
+    )
