@@ -266,6 +266,19 @@ def test_supervision_of_tables_3_1_and_3_2():
     assert (stage.epochs, stage.batch_size, stage.learning_rate) == (25, 8, 1e-9)
 
 
+def test_rates_after_coarse_edges():
+    def rates(*options, **fields):
+        return [stage.learning_rate for stage in RDS.stages(RDS.recipe(*options, **fields)) if stage.name != "vgg16"]
+
+    assert rates("quick") == pytest.approx([0.05, 0.005])
+    assert rates("quick", "cea") == pytest.approx([0.05, 0.4 * 0.05, 0.4 * 0.005])
+    assert rates("quick", "cea", tuning_rate=1.0) == pytest.approx([0.05, 0.05, 0.005])
+    assert rates("quick", "cea_only") == pytest.approx([0.05])
+    assert rates("thesis", "cea") == [1e-9, 1e-9]
+    assert "tuning_rate" in RDS.recipe("quick").idle() & RDS.recipe("quick", "cea_only").idle()
+    assert "tuning_rate" not in RDS.recipe("quick", "cea").idle()
+
+
 def test_released_multipliers():
     recipe = RDS.recipe("thesis", trunk="tiny", weights="")
     model = RDS.build(recipe, ANY)
@@ -445,7 +458,14 @@ def test_bad_recipes():
         RDS.stages(RDS.recipe("tiny", supervised=(1, 6)))
     with pytest.raises(UserError, match="need coarse_dataset"):
         RDS.stages(RDS.recipe("tiny", epochs=(0,)))
-    for field, value in (("agreeing", 0), ("positive", -1.0), ("max_dist", 0.0), ("val_images", 0), ("height", 0)):
+    for field, value in (
+        ("agreeing", 0),
+        ("positive", -1.0),
+        ("max_dist", 0.0),
+        ("tuning_rate", 0.0),
+        ("val_images", 0),
+        ("height", 0),
+    ):
         with pytest.raises(UserError, match=f"recipe field '{field}': expected"):
             RDS.data(RDS.recipe("tiny", **{field: value}), "scenes", None)
     with pytest.raises(UserError, match="recipe field 'test_folder': name the folder of nyud"):

@@ -84,6 +84,12 @@ class EdgeRecipe(Recipe):
     coarse_epochs: int = setting(
         8, "passes over it", unit="epochs", source="section 3.4.4: 10,000 steps of 10,103 images"
     )
+    tuning_rate: float = setting(
+        1.0,
+        "multiplier of every learning rate after coarse edges: the features have grown by then, and the side outputs, "
+        "which nothing has supervised, may diverge at a rate that is good for a network at its start",
+        source="Algorithm 1 has one rate",
+    )
 
     batch_size: int = setting(8, "images in a global batch", unit="images", source="sections 2.4.5, 3.4.1")
     epochs: tuple[int, ...] = setting(
@@ -147,6 +153,8 @@ class EdgeRecipe(Recipe):
             own.add("relaxed_maps")
         if not self.coarse_dataset:
             own |= {"coarse_folder", "coarse_reader", "coarse_epochs"}
+        if not self.coarse_dataset or not any(self.epochs):
+            own.add("tuning_rate")
         if not self.test_dataset:
             own.add("test_folder")
         if self.dataset != "scenes":
@@ -167,6 +175,7 @@ NARROW = {
     "epochs": (25, 5),
     "top_rate": 1.0,
     "side_rate": 1.0,
+    "tuning_rate": 0.4,
     "thresholds": 33,
 }
 #: Of the same network on BSDS500, in a few minutes of one core.

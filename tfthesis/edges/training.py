@@ -86,6 +86,8 @@ def _check(recipe: EdgeRecipe) -> None:
             raise UserError(f"recipe field {name!r}: expected {least} or more, got {getattr(recipe, name)}")
     if not recipe.max_dist > 0:
         raise UserError(f"recipe field 'max_dist': expected a share of the diagonal above 0, got {recipe.max_dist}")
+    if not recipe.tuning_rate > 0:
+        raise UserError(f"recipe field 'tuning_rate': expected a multiplier above 0, got {recipe.tuning_rate}")
     if not recipe.test_scales or min(recipe.test_scales) <= 0:
         raise UserError(f"recipe field 'test_scales': expected sizes above 0, got {recipe.test_scales}")
     if recipe.test_size == "training" and recipe.test_scales != (1.0,):
@@ -114,7 +116,9 @@ def edge_stages(recipe: EdgeRecipe) -> Sequence[Stage | Preparation]:
             f"recipe field 'supervised': expected different numbers of 1 to {SIDES}, got {recipe.supervised}"
         )
     weights = {"fuse": 1.0} | {f"side_{number}": 1.0 for number in sorted(recipe.supervised)}
-    stages = [stage for stage in stretches(recipe, "edges", weights, select="ods") if stage.epochs]
+    tuned = recipe.learning_rate * (recipe.tuning_rate if recipe.coarse_dataset else 1.0)
+    tuned = dataclasses.replace(recipe, learning_rate=tuned)
+    stages = [stage for stage in stretches(tuned, "edges", weights, select="ods") if stage.epochs]
     if recipe.coarse_dataset:
         first = Stage(
             "coarse_edges",
