@@ -103,6 +103,7 @@ def _reproduce(options: argparse.Namespace, train: Trainer | None) -> int:
     from training.reproduction.comparison import assess
     from training.reproduction.execution import fill
     from training.reproduction.pages import markdown, write_pages
+    from training.reproduction.pictures import keep_pictures
 
     wanted, store = edition(options), ResultStore(options.out)
     failures: dict[str, str] = {}
@@ -111,6 +112,7 @@ def _reproduce(options: argparse.Namespace, train: Trainer | None) -> int:
         failures = fill(
             wanted, store, runs_root=options.runs_root, say=_say, train=train, again=options.again, jobs=options.jobs
         )
+        keep_pictures(wanted, store, options.runs_root)
     outcome = assess(wanted, store)
     written = write_pages(outcome, options.out / "tables") if outcome.columns else []
     print(markdown(outcome, heading="#"))

@@ -4,6 +4,8 @@ import concurrent.futures
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from tfthesis.errors import UserError
@@ -130,6 +133,7 @@ class Trainer:
         self.broken = None
         self.fingerprint = "abc"
         self.also = {}
+        self.drawn = []
 
     def __call__(self, request, folder):
         self.runs.append((request.recipe.skill, request.seed))
@@ -145,6 +149,9 @@ class Trainer:
             figure = request.recipe.skill * 10 * epoch + request.seed / 1000
             row = {"stage": stage, "epoch": epoch, "val_r5": figure, "selection": [9, 2, 1][epoch]}
             run.append_metrics(row, {"stage": stage, "epoch": epoch, "seconds": 20.0})
+        for number, colour in enumerate(self.drawn):
+            (folder / "pictures").mkdir(exist_ok=True)
+            PIL.Image.new("RGBA", (1000, 500), colour).save(folder / "pictures" / f"grid_{number}.png")
         run.mark_done()
 
     @staticmethod
@@ -217,6 +224,40 @@ def test_pages(make, tmp_path):
     assert cells[2]["row"] == "strong" and cells[2]["thesis Dots"] == "47.5" and cells[2]["runs"] == "4"
     page = (folder / "toys-quick-dots.html").read_text()
     assert "<th>strong</th>" in page and "A | note." in page
+
+
+def test_pictures_of_the_first_seed_are_kept_and_shown(make, tables, tmp_path, trainer):
+    (tables / "toys.toml").write_text('pictures = ["grid_1", "grid_2"]\n' + TABLE, encoding="utf-8")
+    trainer.drawn = ["red", "blue"]
+    make("--table", "toys")
+    kept = sorted((tmp_path / "results" / "pictures" / "toy_method").iterdir())
+    assert len(kept) == 2 and all(path.name.endswith("-0-grid_1.jpg") for path in kept)
+    with PIL.Image.open(kept[0]) as picture:
+        assert picture.size == (800, 400)
+        assert np.abs(np.subtract(picture.getpixel((400, 200)), (0, 0, 255))).max() < 4
+    folder = tmp_path / "results" / "tables"
+    text = (folder / "toys-quick-dots.md").read_text()
+    places = re.findall(r"!\[(.*)\]\((.*)\)", text)
+    assert [label for label, _ in places] == ["weak, grid_1", "strong, grid_1"]
+    assert {(folder / place).resolve() for _, place in places} == set(kept)
+    assert (folder / "toys-quick-dots.html").read_text().count("data:image/jpeg;base64,") == 2
+    # Run directories may go; a repetition brings other pictures.
+    shutil.rmtree(tmp_path / "runs")
+    before = kept[0].read_bytes()
+    make("--table", "toys")
+    assert kept[0].read_bytes() == before and (folder / "toys-quick-dots.md").read_text() == text
+    trainer.drawn = ["red", "lime"]
+    make("--table", "toys", "--again")
+    make("--table", "toys", "--again")
+    assert kept[0].read_bytes() != before
+
+
+def test_pictures_of_other_peoples_data_are_not_kept(make, tables, tmp_path, trainer):
+    (tables / "toys.toml").write_text('pictures = ["grid_0"]\n' + TABLE, encoding="utf-8")
+    trainer.drawn = ["red"]
+    make("--table", "toys", "--data-dir", tmp_path)
+    assert list((tmp_path / "runs").glob("*/*/pictures/grid_0.png"))
+    assert not (tmp_path / "results" / "pictures").exists()
 
 
 def test_results_outlive_the_run_directories(make, tmp_path, trainer):

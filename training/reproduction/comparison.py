@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from tfthesis.errors import UserError
 from training.reproduction.edition import Edition
+from training.reproduction.pictures import pictures_of
 from training.reproduction.store import Record, ResultStore
 from training.reproduction.table import Claim, Column, Row
 from training.statistics import Comparison, ItemScores, Summary, Verdict, combine, compare, summarize
@@ -20,12 +22,16 @@ TOLERANCE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class RowResult:
-    """The runs of a row by seed, and its figures by scalar and seed; of a curve, means over `epochs` epochs."""
+    """The runs of a row by seed, and its figures by scalar and seed; of a curve, means over `epochs` epochs.
+
+    `pictures` are those of its run with the first seed, by name.
+    """
 
     row: Row
     records: Mapping[int, Record]
     values: Mapping[str, Mapping[int, float]]
     epochs: int = 0
+    pictures: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
     def summary(self, scalar: str) -> Summary | None:
         """Return mean and interval of a column; None without a run that has it."""
@@ -83,7 +89,12 @@ def assess(edition: Edition, store: ResultStore) -> Outcome:
     """
     records = {row.label: _records(edition, row, store) for row in edition.table.rows}
     epochs = _common_epochs(edition, [record for found in records.values() for record in found.values()])
-    rows = [_row_result(edition, row, records[row.label], epochs) for row in edition.table.rows]
+    rows = [
+        dataclasses.replace(
+            _row_result(edition, row, records[row.label], epochs), pictures=pictures_of(edition, row, store)
+        )
+        for row in edition.table.rows
+    ]
     by_label = {result.row.label: result for result in rows}
     table = edition.table
     claims = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import re
@@ -13,6 +14,7 @@ from training.files import replacing
 from training.reproduction import cells
 from training.reproduction.comparison import Outcome
 from training.reproduction.drawing import draw
+from training.reproduction.pictures import FOLDER as PICTURES
 from training.statistics import Verdict
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -100,6 +102,7 @@ def markdown(outcome: Outcome, heading: str = "##", images: str = "") -> str:
         parts.append(f"![{table.title}]({images}{edition.name}.svg)")
     if made:
         parts.append(_grid(*cells.our_cells(outcome)))
+    parts += [_album(outcome, name, images) for name in _albums(outcome)]
     if table.printed:
         parts += ["Printed in the thesis:", _grid(*cells.printed_cells(outcome))]
     claims = cells.claim_cells(outcome)
@@ -110,6 +113,35 @@ def markdown(outcome: Outcome, heading: str = "##", images: str = "") -> str:
         f"Made by `{edition.command}`. {cells.provenance(outcome)}" if made else f"Make it: `{edition.command}`."
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _albums(outcome: Outcome) -> list[str]:
+    """Return the names of the pictures that some row has."""
+    return [name for name in outcome.edition.table.pictures if any(name in row.pictures for row in outcome.rows)]
+
+
+def _album_lead(outcome: Outcome, name: str) -> str:
+    return f"Picture {name} of the runs with seed {outcome.edition.seeds[0]}:"
+
+
+def _album(outcome: Outcome, name: str, images: str) -> str:
+    """Return the pictures of one name for a Markdown page, each below its row's label."""
+    parts = [_album_lead(outcome, name)]
+    for row in outcome.rows:
+        if name in row.pictures:
+            path = row.pictures[name]
+            place = f"{images}../{PICTURES}/{path.parent.name}/{path.name}"
+            parts += [row.row.label, f"![{row.row.label}, {name}]({place})"]
+    return "\n\n".join(parts)
+
+
+def _album_data(outcome: Outcome, name: str) -> list[tuple[str, str]]:
+    """Return row labels and pictures of one name as addresses that hold them."""
+    return [
+        (row.row.label, "data:image/jpeg;base64," + base64.b64encode(row.pictures[name].read_bytes()).decode())
+        for row in outcome.rows
+        if name in row.pictures
+    ]
 
 
 def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -136,6 +168,7 @@ def html(outcome: Outcome, drawing: str | None) -> str:
         lead=cells.lead(outcome).replace("`", ""),
         drawing=drawing,
         ours=cells.our_cells(outcome),
+        albums=[(_album_lead(outcome, name), _album_data(outcome, name)) for name in _albums(outcome)],
         printed=cells.printed_cells(outcome),
         claims=cells.claim_cells(outcome),
         rule=cells.rule(outcome).replace("*", ""),

@@ -140,6 +140,8 @@ class Table:
         seeds: of the runs.
         parameter, values: recipe field of a sweep and its values.
         stages: stages of a curve; empty takes all.
+        pictures: of a run's report, by file name without ending, that the pages show for each row; see
+            `training.reproduction.pictures`.
         printed: dataset of the thesis -> row label -> scalar -> printed number (or text).
     """
 
@@ -157,6 +159,7 @@ class Table:
     parameter: str = ""
     values: tuple[float, ...] = ()
     stages: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
     printed: Mapping[str, Mapping[str, Mapping[str, float | str]]] = dataclasses.field(default_factory=dict)
 
     def row(self, label: str) -> Row:
