@@ -15,7 +15,7 @@ import skimage.filters
 import tensorflow as tf
 from scipy.ndimage import binary_dilation, sobel
 
-from tfthesis.data.edge_images import EdgeImages, EdgeSplit
+from tfthesis.data.edge_images import EdgeImages, EdgeSplit, open_edges
 from tfthesis.data.segmented_images import SegmentedImages, SegmentedSplit, colour_wheel
 from tfthesis.discovery import load_method
 from tfthesis.edges import data as data_of_edges
@@ -451,6 +451,29 @@ def test_another_dataset_can_be_measured():
     )
     recipe = RDS.recipe("thesis_nyud")
     assert (recipe.dataset, recipe.test_dataset, recipe.max_dist) == ("bsds500", "nyud", 0.011)
+    assert recipe.further_reaches == (0.0075,)
+
+
+def test_training_images_without_an_agreed_edge_are_skipped_and_listed(tmp_path):
+    """Three annotators with a line of their own each: nobody is confirmed by another one."""
+    for split in ("train", "val", "test"):
+        (tmp_path / split / "images").mkdir(parents=True)
+        for name, distance in (("apart", 5), ("alike", 0)):
+            image = np.random.default_rng(0).integers(0, 256, (20, 24, 3)).astype(np.uint8)
+            PIL.Image.fromarray(image).save(tmp_path / split / "images" / f"{name}.png")
+            (tmp_path / split / "edges" / name).mkdir(parents=True)
+            for number in range(3):
+                edges = np.zeros((20, 24), np.uint8)
+                edges[4 + distance * number] = 255
+                PIL.Image.fromarray(edges).save(tmp_path / split / "edges" / name / f"{number}.png")
+    dataset = open_edges("edge_folders", tmp_path)
+    data = EdgeData(dataset, Window(8, 8), Supervision())
+    assert data.size("train") == 1 and data.item_ids("train", np.arange(1)) == ["train/alike"]
+    (line,) = data.describe()["skipped"]["items"]
+    assert line.startswith("train: image train/apart: no pixel on which 3 of its 3 annotators agree")
+    # What is measured is compared with each annotator, so it stays.
+    assert data.size("test") == 2
+    assert EdgeData(dataset, Window(8, 8), Supervision(agreeing=1)).size("train") == 2
 
 
 def test_bad_recipes():
@@ -463,6 +486,7 @@ def test_bad_recipes():
         ("positive", -1.0),
         ("max_dist", 0.0),
         ("tuning_rate", 0.0),
+        ("further_reaches", (0.01, 0.0)),
         ("val_images", 0),
         ("height", 0),
     ):
@@ -517,6 +541,10 @@ def test_what_is_measured_is_the_benchmark(opened, monkeypatch):
     assert found.scalars["ods"] == pytest.approx(100 * scores.ods.f, rel=1e-12)
     assert found.scalars["ap"] == pytest.approx(100 * scores.average_precision, rel=1e-12)
     assert len(found.samples["best_f"]) == 4 and len(found.tables["images"]) == 4
+    wider = method.evaluate(model, data, method.recipe("tiny", further_reaches=(0.03, 0.0075)), "test").scalars
+    assert {name: wider[name] for name in found.scalars} == found.scalars
+    assert {name: wider[f"reach_0.0075.{name}"] for name in found.scalars} == found.scalars
+    assert wider["reach_0.03.ods"] > wider["ods"]
     few = method.evaluate(model, data, recipe, "val")
     assert len(few.samples["row"]) == 2 and "3 thresholds" in few.protocol
     some = method.evaluate(model, data, method.recipe("tiny", test_images=1), "test")

@@ -123,7 +123,8 @@ class EdgeData(ImageRows):
     """Images with edges; implements `tfthesis.method.Data`. Its rows are images.
 
     Labels of training images are made once, when a split is first trained on, and kept in memory, a byte a pixel. Files
-    that cannot be read are skipped and listed; edges of another size than their image are an error. So are edges of the
+    that cannot be read are skipped and listed, and so are training images whose annotators agree on no edge; edges of
+    another size than their image are an error. So are edges of the
     measured splits, `val` and `test`, that are empty or cannot be read: without such an image what a network finds in
     it would count nowhere, and `training.edge_evaluation` refuses the same files.
 
@@ -202,6 +203,9 @@ class EdgeData(ImageRows):
                 f"{self.dataset.name}: image {opened.ids[row]} of split {split!r} has {size[0]} x {size[1]} pixels, "
                 f"its edges {edges.shape[1]} x {edges.shape[2]}; expected one size"
             )
+        if split not in (*_MEASURED, COARSE) and not agreed_edges(edges, self.supervision.agreeing).any():
+            agreeing = min(self.supervision.agreeing, len(edges))
+            return f"no pixel on which {agreeing} of its {len(edges)} annotators agree, so nothing to find in training"
         return ""
 
     def image(self, split: str, row: int) -> np.ndarray:

@@ -137,6 +137,9 @@ class EdgeRecipe(Recipe):
     max_dist: float = setting(
         0.0075, "reach of a match in shares of the image's diagonal", source="section 3.4.3: .0075, or .011 for NYUD"
     )
+    further_reaches: tuple[float, ...] = setting(
+        (), "further reaches at which the test split is measured", source="Table 3.4 has two"
+    )
     thresholds: int = setting(99, "thresholds of the measurement", source="the Berkeley benchmark")
     test_images: int = setting(0, "measured images of the test split, the first ones; 0 takes all", unit="images")
     val_images: int = setting(20, "measured images of the validation split, the first ones", unit="images")

@@ -86,6 +86,10 @@ def _check(recipe: EdgeRecipe) -> None:
             raise UserError(f"recipe field {name!r}: expected {least} or more, got {getattr(recipe, name)}")
     if not recipe.max_dist > 0:
         raise UserError(f"recipe field 'max_dist': expected a share of the diagonal above 0, got {recipe.max_dist}")
+    if recipe.further_reaches and not min(recipe.further_reaches) > 0:
+        raise UserError(
+            f"recipe field 'further_reaches': expected shares of the diagonal above 0, got {recipe.further_reaches}"
+        )
     if not recipe.tuning_rate > 0:
         raise UserError(f"recipe field 'tuning_rate': expected a multiplier above 0, got {recipe.tuning_rate}")
     if not recipe.test_scales or min(recipe.test_scales) <= 0:

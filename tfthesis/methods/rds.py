@@ -21,7 +21,7 @@ METHOD = edge_method(
     summary="Edge detection with relaxed labels for the side outputs.",
     presets={
         "thesis": _THESIS,
-        "thesis_nyud": dataclasses.replace(_THESIS, test_dataset="nyud", max_dist=0.011),
+        "thesis_nyud": dataclasses.replace(_THESIS, test_dataset="nyud", max_dist=0.011, further_reaches=(0.0075,)),
         "bsds500": dataclasses.replace(
             _QUICK, **PHOTOGRAPHS, placement="crop", height=160, width=160, learning_rate=0.06
         ),
@@ -35,6 +35,8 @@ METHOD = edge_method(
         "late": {"supervised": (4, 5)},
         "undilated": {"dilate": False},
         "cea": {"coarse_dataset": "scenes"},
+        # Photographs, as in the thesis; their folders are `coarse_folder` and `coarse_reader=labels=DIR`.
+        "cea_context": {"coarse_dataset": "pascal_context"},
         "cea_only": {"coarse_dataset": "scenes", "epochs": (0,)},
         "multi_scale": {"test_scales": (0.75, 1.0, 1.5)},
     },
