@@ -41,12 +41,13 @@ def execute(
     devices: int | None = None,
     allow_change: bool = False,
     checkpoint_every: int | None = None,
+    compare_data: bool = False,
     command: Sequence[str] | None = None,
 ) -> dict[str, Any] | None:
     """Train, evaluate and report one run; returns its `evaluation.json`.
 
     Of several workers only the first evaluates, writes and returns something; the others return None. A
-    finished run is read back without TensorFlow.
+    finished run is read back without TensorFlow, unless its data are compared.
 
     Args:
         request: what to run.
@@ -55,6 +56,8 @@ def execute(
         strategy, devices: see `training.strategy.make_strategy`.
         allow_change: go on although recipe, seed or dataset changed; the change is recorded.
         checkpoint_every: steps between checkpoints; None leaves it to the loop.
+        compare_data: open the data of a finished run too, since files may have changed where they lie; `allow_change`
+            does so as well.
         command: kept in `environment.json`.
 
     Raises:
@@ -62,7 +65,8 @@ def execute(
     """
     run, progress = RunDirectory(folder, events=True), progress or Progress()
     changed = _difference(run, "recipe.json", request.to_json(), allow_change)
-    if run.done and not changed and run.read_json("recipe.json")["data_dir"] == request.to_json()["data_dir"]:
+    same_place = run.done and run.read_json("recipe.json")["data_dir"] == request.to_json()["data_dir"]
+    if same_place and not (changed or compare_data or allow_change):
         return run.read_json("evaluation.json")
 
     from training.strategy import is_chief, make_strategy

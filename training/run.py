@@ -109,6 +109,7 @@ def _train(options: argparse.Namespace, argv: Sequence[str]) -> int:
             devices=options.devices,
             allow_change=options.allow_change,
             checkpoint_every=options.checkpoint_every,
+            compare_data=options.export_dir is not None,
             command=["python", "-m", "training.run", *argv],
         )
         if evaluation is None:

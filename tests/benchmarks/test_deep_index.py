@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 
 from benchmarks import deep_index
-from benchmarks.deep_index import GROUP, PATCHES, Planted, at_equal_recall
+from benchmarks.kept import FOLDER
+from benchmarks.planted_search import collection, patches_in_faiss
+from benchmarks.planted_search.collection import GROUP, PATCHES, WIDTH, Planted
+from benchmarks.planted_search.patches_in_faiss import at_equal_recall
+from benchmarks.planted_search.report import RULES, draw
 
 
 def whole(data):
@@ -17,18 +22,18 @@ def whole(data):
 
 
 def test_the_collection_is_the_same_every_time(monkeypatch):
-    monkeypatch.setattr(deep_index, "CENTRES", 50)
-    monkeypatch.setattr(deep_index, "BLOCK", 70)
+    monkeypatch.setattr(collection, "CENTRES", 50)
+    monkeypatch.setattr(collection, "BLOCK", 70)
     first, again = Planted(200), Planted(200)
     np.testing.assert_array_equal(whole(first), whole(again))
     np.testing.assert_array_equal(first.queries()[0], again.queries()[0])
     assert [start for start, _ in first.blocks()] == [0, 70, 140]
-    assert whole(first).shape == (200, PATCHES, deep_index.WIDTH)
+    assert whole(first).shape == (200, PATCHES, WIDTH)
     assert not np.array_equal(whole(Planted(200, seed=1)), whole(first))
 
 
 def test_planted_images_are_like_their_query_and_others_are_not(monkeypatch):
-    monkeypatch.setattr(deep_index, "CENTRES", 500)
+    monkeypatch.setattr(collection, "CENTRES", 500)
     data = Planted(400)
     features, (queries, rows) = whole(data), data.queries()
     assert rows.shape == (20, GROUP)
@@ -42,7 +47,7 @@ def test_planted_images_are_like_their_query_and_others_are_not(monkeypatch):
 
 def test_signatures_alone_do_not_decide(monkeypatch):
     # As many images around a centre as among a million.
-    monkeypatch.setattr(deep_index, "CENTRES", 40)
+    monkeypatch.setattr(collection, "CENTRES", 40)
     data = Planted(2000)
     features, (queries, rows) = whole(data)[:, 0], data.queries()
     nearest = [np.argsort(-(features @ query[0]))[:GROUP] for query in queries]
@@ -57,8 +62,8 @@ def test_the_fastest_setting_that_finds_as_much():
 
 
 def test_without_faiss_it_says_so_and_measures_the_rest(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(deep_index, "faiss", None)
-    monkeypatch.setattr(deep_index, "CENTRES", 100)
+    monkeypatch.setattr(patches_in_faiss, "faiss", None)
+    monkeypatch.setattr(collection, "CENTRES", 100)
     arguments = [
         "--images",
         "300",
@@ -92,15 +97,21 @@ def test_without_faiss_it_says_so_and_measures_the_rest(monkeypatch, tmp_path, c
 
 def test_faiss_is_asked_by_the_same_rule(monkeypatch, tmp_path):
     pytest.importorskip("faiss", reason="FAISS is not installed (extra bench)")
-    monkeypatch.setattr(deep_index, "CENTRES", 30)
-    monkeypatch.setattr(deep_index, "PROBES", (1,))
+    monkeypatch.setattr(collection, "CENTRES", 30)
+    monkeypatch.setattr(patches_in_faiss, "PROBES", (1,))
     # So many neighbours that each patch of the cell is one: then both count the same matches.
-    monkeypatch.setattr(deep_index, "NEIGHBOURS", (4000,))
+    monkeypatch.setattr(patches_in_faiss, "NEIGHBOURS", (4000,))
     words = deep_index.fit_codebook(Planted(100).sample(300), 10).words
     row = deep_index.compare(200, words, "int8", tmp_path / "index")
-    for rule in deep_index.RULES:
+    for rule in RULES:
         (theirs,) = row["IVF-Flat"][rule].values()
         kind, gis = rule.split(" ", 1)
         assert theirs["recall"] == row["ours"][f"{kind} MA=1 {gis}"]["recall"]
     with_signatures, without = (row["IVF-Flat"][rule].popitem()[1]["recall"] for rule in ("log GIS", "log no GIS"))
     assert with_signatures > without
+
+
+def test_the_figures_that_are_kept_can_be_drawn(tmp_path):
+    kept = tmp_path / "kept.json"
+    shutil.copy(FOLDER / "deep_index.json", kept)
+    assert draw(kept).read_bytes().startswith(b"\x89PNG")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -161,12 +163,25 @@ def test_parts_of_photographs_are_the_queries_of_any_folder(tmp_path):
         open_searched("photos", tmp_path, share=1.5)
 
 
+def test_photographs_whose_names_are_no_utf_8_are_skipped_and_listed(tmp_path):
+    write(tmp_path / "ä.png")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    write(tmp_path / "b.png")
+    os.rename(tmp_path / "b.png", odd)
+    data = open_searched("photos", tmp_path)
+    assert data.ids == ["ä.png"] and len(data.queries) == 1
+    assert data.skipped == [r"image caf\xe9.png: expected a name in UTF-8; rename the file"]
+    (tmp_path / "ä.png").unlink()
+    with pytest.raises(UserError, match=r"there is no usable image; the first: image caf\\xe9.png"):
+        open_searched("photos", tmp_path)
+
+
 def test_a_part_that_cannot_be_cut_is_named(tmp_path):
     write(tmp_path / "a.png")
     with pytest.raises(UserError, match=r"a.png of \d+ bytes, pixels 50 0 60 5: the box holds no pixel"):
         CroppedImage(tmp_path / "a.png", (50, 0, 60, 5)).read_bytes()
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:80])
-    with pytest.raises(UserError, match="b.png: it does not decode"):
+    with pytest.raises(UserError, match="b.png: it does not decode, it is damaged or cut off$"):
         CroppedImage(tmp_path / "b.png", (0, 0, 1, 1), relative=True).read_bytes()
     names = {CroppedImage(tmp_path / "a.png", (0, 0, 1, 1), relative=relative).name for relative in (True, False)}
     assert len(names) == 2

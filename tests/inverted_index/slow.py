@@ -15,6 +15,7 @@ import numpy as np
 
 from tfthesis.inverted_index.building import Images
 from tfthesis.inverted_index.codebook import Codebook
+from tfthesis.inverted_index.options import IDF
 from tfthesis.inverted_index.search import Answers, Scoring
 
 SIGNATURE = 3
@@ -80,7 +81,10 @@ def cases(draw: st.DrawFn, axes: int | None = None, signed: bool = True) -> Case
 
 
 scorings = st.builds(
-    Scoring, st.integers(1, 3), st.sampled_from(["ratio", "log"]), st.sampled_from([0.0, 0.5, 4.0, 20.0, 3e3, 1e5])
+    Scoring,
+    st.integers(1, 3),
+    st.sampled_from(IDF),
+    st.sampled_from([0.0, 0.5, 4.0, 20.0, 3e3, 1e5]),
 )
 
 
@@ -138,7 +142,8 @@ def slow_search(case: Case, n: int, scoring: Scoring) -> list[list[tuple[int, fl
                     for theirs in cells[image]:
                         if theirs == asked:
                             ratio = Fraction(images, holders)
-                            hits.append(ratio**2 if scoring.idf == "ratio" else Fraction(math.log(ratio) ** 2))
+                            weights = {"ratio": ratio**2, "log": Fraction(math.log(ratio) ** 2), "none": Fraction(1)}
+                            hits.append(weights[scoring.idf])
             if hits:
                 scores[image] = weighed(Fraction(sum(hits)), case, image, query, scoring.alpha)
         # Sorting is stable, and leaves equal scores in the order of the rows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import signal
@@ -374,6 +375,20 @@ def test_a_full_disk_at_any_write_leaves_what_was_there(tmp_path, monkeypatch, s
             assert sorted(path.name for path in folder.iterdir()) == ["1", files.LOCK]
     assert writes > 20
     open_index(folder)
+
+
+@pytest.mark.parametrize("failing", ["index", files.LOCK])
+def test_a_disk_without_room_for_the_folder_or_its_lock_is_named(tmp_path, monkeypatch, failing):
+    def full(kind, path, *arguments):
+        if Path(path).name == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return kind(path, *arguments)
+
+    monkeypatch.setattr(os, "mkdir", functools.partial(full, os.mkdir))
+    monkeypatch.setattr(files, "open", functools.partial(full, open), raising=False)
+    with pytest.raises(UserError, match="no space left on the device; nothing was written"):
+        build_index(tmp_path / "index", [BOOK], [images(3)])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_errors_go_through_and_leave_nothing(tmp_path):

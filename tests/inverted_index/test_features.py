@@ -253,8 +253,12 @@ def test_all_features_are_used():
     [
         ([scaled(20, 6)], 0, "expected a positive number, got 0"),
         ([scaled(20, 6)], 7, "expected at most the 6 of the features, got 7"),
-        ([scaled(2, 6), scaled(1, 6)], 4, "expected at least as many features to fit it to, got fewer"),
-        ([], 4, "got fewer"),
+        (
+            [scaled(2, 6), scaled(1, 6)],
+            4,
+            "at least as many features to fit it to, got 3; take a smaller width",
+        ),
+        ([], 4, "got 0; take"),
         ([scaled(3, 6), scaled(3, 5)], 4, r"of one width, got one of shape \[3, 5\]"),
         ([np.zeros(6)], 4, r"got one of shape \[6\]"),
     ],

@@ -169,6 +169,12 @@ def test_idf_of_the_thesis():
     assert idf(np.array([2]), 10, "ratio").tolist() == [5.0]
 
 
+def test_without_idf_the_score_is_the_number_of_matches():
+    # Eq 4.1 alone: two patches of the query in word 1 meet two of the first image's and one of the second's.
+    case = lines(3, [[1, 1, 0], [1, 2, 2], [2, 2, 2]], [[1, 1, 2]])
+    assert asked(built(case), case, 3, Scoring(idf="none")) == [[(0, 4.0), (1, 4.0), (2, 3.0)]]
+
+
 def test_every_pair_of_patches_in_a_cell_counts():
     # Two of the query's patches and three of the image's lie in word 0, which every image holds: 2 * 3 * 1.
     case = lines(3, [[0, 0, 0], [0, 1, 2]], [[0, 0, 2]])

@@ -238,6 +238,20 @@ def test_data_that_moved_is_the_same_and_data_that_changed_is_not(copy, tmp_path
     assert code == 2 and "another spec: dataset.fingerprint: 'numbers 0.0' -> 'numbers 1.0'" in err
 
 
+def test_a_changed_folder_is_not_passed_off_as_exported(copy, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shift.txt").write_text("0")
+    arguments = ("--method", MINE, "--preset", "tiny", "--run-dir", copy, "--quiet", "--data-dir", tmp_path / "data")
+    to_export = (*arguments, "--export-dir", tmp_path / "models")
+    assert call(capsys, *arguments)[0] == 0
+    assert call(capsys, *to_export)[0] == 0
+    (tmp_path / "data" / "shift.txt").write_text("1")
+    code, _, err = call(capsys, *to_export)
+    assert code == 2 and "another spec: dataset.fingerprint: 'numbers 0.0' -> 'numbers 1.0'" in err
+    assert call(capsys, *arguments, "--allow-change")[0] == 0
+    assert json.loads((copy / "changes.json").read_text()) == ["dataset.fingerprint: 'numbers 0.0' -> 'numbers 1.0'"]
+
+
 def test_a_run_that_was_killed_after_training_opens_the_test_split_no_second_time(copy, capsys):
     evaluation = json.loads((copy / "evaluation.json").read_text())
     (copy / "evaluation.json").write_text(json.dumps({**evaluation, "protocol": "as it was"}))

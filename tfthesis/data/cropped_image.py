@@ -52,7 +52,7 @@ class CroppedImage:
             with tf.device("CPU"):
                 pixels = decode(tf.constant(data))
         except tf.errors.InvalidArgumentError as error:
-            raise UserError(f"{self.path}: it does not decode: {error.message}") from error
+            raise UserError(f"{self.path}: it does not decode, it is damaged or cut off") from error
         height, width = pixels.shape[:2]
         scale = (width, height, width, height) if self.relative else (1, 1, 1, 1)
         edges = [round(edge * factor) for edge, factor in zip(self.box, scale, strict=True)]

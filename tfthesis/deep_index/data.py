@@ -159,11 +159,12 @@ class IndexedImageData:
 
     def describe(self) -> dict[str, Any]:
         """Return counts, source and skipped images, those included that turned out while features were computed."""
+        parts = {**self._parts, **self._opened}
         skipped = [*self.dataset.skipped, *self._skipped]
         return {
             "name": self.dataset.name,
             "source": self.dataset.source,
-            "counts": {**self.dataset.counts(), **{split: len(part) for split, part in self._parts.items()}},
+            "counts": {**self.dataset.counts(), **{split: len(part) for split, part in parts.items()}},
             "shares": list(self._shares),
             "fingerprint": self._fingerprint,
             "words": self.spec.extra["words"],

@@ -198,6 +198,7 @@ class _Extraction:
                 self.encoder.prepare(tf.constant(read_image(self.items[i])))
         except (tf.errors.OpError, UserError) as error:
             name = "" if isinstance(self.items[i], bytes) else f"{self.items[i]}: "
-            # Without the names of operations that surround TensorFlow's message.
-            return f"{name}{re.sub(r'{{.*?}} ?| ?.Op:.*', '', str(error), flags=re.DOTALL)}"
+            # Without the names of operations that surround TensorFlow's message, and the values that follow it.
+            message = re.sub(r"{{.*?}} ?| ?.Op:.*", "", str(error), flags=re.DOTALL)
+            return f"{name}{message.strip().partition(chr(10))[0]}"
         return "its feature is not finite"

@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
@@ -89,7 +89,6 @@ def new_version(folder: Path) -> Iterator[Path]:
             is a file. Whatever is raised, what was there is as it was.
     """
     _check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         known = versions(folder)
         for version in known:
@@ -99,28 +98,38 @@ def new_version(folder: Path) -> Iterator[Path]:
         number = max(known, default=0) + 1
         hidden, made = folder / f"{_HIDDEN}{number}", folder / str(number)
         try:
-            for left in folder.glob(f"{_HIDDEN}*"):
-                shutil.rmtree(left)
-            hidden.mkdir()
-            yield hidden
-            _sync(hidden)
-            os.rename(hidden, made)
-            _sync_folder(folder)
-            _sync_folder(folder.parent)
-        except BaseException as error:
+            with _full_disk_named(folder):
+                for left in folder.glob(f"{_HIDDEN}*"):
+                    shutil.rmtree(left)
+                hidden.mkdir()
+                yield hidden
+                _sync(hidden)
+                os.rename(hidden, made)
+                _sync_folder(folder)
+                _sync_folder(folder.parent)
+        except BaseException:
             with contextlib.suppress(OSError):
                 os.rename(made, hidden)
             shutil.rmtree(hidden, ignore_errors=True)
             if not known:
                 _remove_empty(folder)
-            if isinstance(error, OSError) and error.errno in _FULL:
-                raise UserError(f"{folder}: no space left on the device; nothing was written") from error
             raise
         for old in known:
             # Under another name first: what is half removed must not pass for a version.
             leaving = folder / f"{_HIDDEN}old-{old}"
             os.rename(folder / str(old), leaving)
             shutil.rmtree(leaving, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Raise a `UserError` where the block is ended by a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(f"{path}: no space left on the device; nothing was written") from error
+        raise
 
 
 def _remove_empty(folder: Path) -> None:
@@ -192,7 +201,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """
     hidden = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     try:
-        with open(hidden, "wb", buffering=0) as file:
+        with _full_disk_named(path), open(hidden, "wb", buffering=0) as file:
             content = io.BytesIO()
             np.savez(content, **arrays)
             line = f"{hashlib.sha256(content.getbuffer()).hexdigest()}\n".encode()
@@ -203,8 +212,6 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             hidden.unlink()
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise UserError(f"{path}: no space left on the device; nothing was written") from error
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             raise UserError(f"{path}: expected a path in a folder that exists, found no {path.parent}") from error
         raise
@@ -237,7 +244,8 @@ def mapped(path: Path) -> np.ndarray:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    with open(folder / LOCK, "w") as file:
+    """Make a folder and keep other processes from writing to it."""
+    with _lock_file(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -247,6 +255,18 @@ def _locked(folder: Path) -> Iterator[None]:
         if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise UserError(f"{folder}: another process was writing to this index; try again")
         yield
+
+
+def _lock_file(folder: Path) -> TextIO:
+    with _full_disk_named(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return open(folder / LOCK, "w")
+        except OSError:
+            # It may have been made for an index that cannot be written now.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
 
 
 def _render(values: Mapping[str, Any]) -> str:

@@ -116,8 +116,9 @@ class GraphIndex:
         arrays, images = self._arrays, len(self._index)
         places = tf.minimum(tf.searchsorted(arrays["keys"], cells), len(self._index.lists.keys) - 1)
         places = tf.boolean_mask(places, tf.gather(arrays["keys"], places) == cells)
-        ratios = images / tf.cast(tf.gather(arrays["counts"], places), tf.float64)
-        weights = (tf.math.log(ratios) if idf == "log" else ratios) ** 2
+        counts = tf.cast(tf.gather(arrays["counts"], places), tf.float64)
+        frequencies = {"ratio": lambda n: images / n, "log": lambda n: tf.math.log(images / n), "none": tf.ones_like}
+        weights = frequencies[idf](counts) ** 2
         starts, ends = tf.gather(arrays["offsets"], places), tf.gather(arrays["offsets"], places + 1)
         postings = tf.gather(arrays["postings"], tf.ragged.range(starts, ends).flat_values)
         sums = tf.math.unsorted_segment_sum(tf.repeat(weights, ends - starts), postings, images)

@@ -6,8 +6,8 @@ import dataclasses
 
 from tfthesis.errors import UserError, closest
 
-#: The inverse document frequency of Eq 4.2 as printed, and with the logarithm that it has elsewhere.
-IDF = ("ratio", "log")
+#: The inverse document frequency of Eq 4.2 as printed, with the logarithm that it has elsewhere, and left out: Eq 4.1.
+IDF = ("ratio", "log", "none")
 #: How the numbers of signatures are kept: as float32, as float16, or as int8 with one scale for each signature.
 KINDS = ("float32", "float16", "int8")
 #: Alpha with which no rank falls to `ranking.NOTHING`: distances are at most 4 for each of at most 63 axes.
@@ -21,7 +21,7 @@ class Scoring:
     Attributes:
         assignments: nearest words of each axis that a patch of the query is assigned to; all their combinations are
             looked up.
-        idf: "ratio", N / n_i as in Eq 4.2, or "log", its logarithm.
+        idf: "ratio", N / n_i as in Eq 4.2, "log", its logarithm, or "none", by which all matches count 1 as in Eq 4.1.
         alpha: strength of the signatures in c = exp(-alpha d); 0 leaves them out. The thesis prints exp(alpha d) in Eq
             4.4, by which unlike images would score higher, against its text.
     """

@@ -80,14 +80,16 @@ def fit_projection(pieces: Iterable[np.ndarray], width: int) -> Projection:
                 f"width of the projection: expected at most the {batch.shape[1]} of the features, got {width}"
             )
         model.partial_fit(batch)
-    if not hasattr(model, "components_"):
-        raise UserError(f"projection to {width} numbers: expected at least as many features to fit it to, got fewer")
     components = np.ascontiguousarray(model.components_.T, np.float32)
     return Projection(model.mean_.astype(np.float32), components, float(model.explained_variance_ratio_.sum()))
 
 
 def _batches(pieces: Iterable[np.ndarray], least: int) -> Iterable[np.ndarray]:
-    """Join pieces to batches of at least `least` rows, which each step of the fit needs; the last takes the rest."""
+    """Join pieces to batches of at least `least` rows, which each step of the fit needs; the last takes the rest.
+
+    Raises:
+        UserError: all pieces together have fewer rows, or they do not fit together.
+    """
     held: list[np.ndarray] = []
     ready: np.ndarray | None = None
     width: int | None = None
@@ -102,5 +104,10 @@ def _batches(pieces: Iterable[np.ndarray], least: int) -> Iterable[np.ndarray]:
                 yield ready
             ready, held = np.concatenate(held), []
     rest = [part for part in ([] if ready is None else [ready]) + held if len(part)]
-    if sum(map(len, rest)) >= least:
-        yield np.concatenate(rest)
+    count = sum(map(len, rest))
+    if count < least:
+        raise UserError(
+            f"projection to {least} numbers: expected at least as many features to fit it to, got {count}; take a "
+            "smaller width or more images"
+        )
+    yield np.concatenate(rest)

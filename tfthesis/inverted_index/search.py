@@ -1,9 +1,9 @@
 """Which images match a query best: Eq 4.1 to 4.5 of Liu 2018.
 
 The score of an image is the sum over the query's patches, and over the image's patches in the same cell, of idf^2 of
-the cell. The weight c of the signatures is the same for all patches of a pair of images, so it multiplies the sum once.
-Sums are float64; scores are compared as `ranking` says, and images with equal ones are in the order of their rows.
-Images that share no cell with the query are not among the answers.
+the cell, or of 1 for Eq 4.1. The weight c of the signatures is the same for all patches of a pair of images, so it
+multiplies the sum once. Sums are float64; scores are compared as `ranking` says, and images with equal ones are in the
+order of their rows. Images that share no cell with the query are not among the answers.
 """
 
 from __future__ import annotations
@@ -116,8 +116,10 @@ def idf(counts: np.ndarray, images: int, kind: str) -> np.ndarray:
     Args:
         counts: images in each cell, n_i.
         images: of the index, N.
-        kind: "ratio" or "log"; see `Scoring`.
+        kind: "ratio", "log" or "none"; see `Scoring`.
     """
+    if kind == "none":
+        return np.ones(np.shape(counts))
     ratio = images / np.asarray(counts, np.float64)
     return np.log(ratio) if kind == "log" else ratio
 

@@ -70,7 +70,9 @@ class DeepIndexRecipe(Recipe):
     measured_assignments: tuple[int, ...] = setting(
         (1, 3, 5), "multiple assignments that an evaluation measures, with and without signatures", source="Table 4.1"
     )
-    idf: str = setting("ratio", "inverse document frequency: N / n, or its logarithm", choices=IDF, source="Eq 4.2")
+    idf: str = setting(
+        "ratio", "inverse document frequency: N / n, its logarithm, or none", choices=IDF, source="Eq 4.2"
+    )
     alpha: float = setting(
         8.0, "strength of the global signatures in exp(-alpha d); 0 leaves them out", source="Eq 4.4, Fig 4.6d"
     )
@@ -288,6 +290,7 @@ METHOD = Method(
         "late_fusion": {"late_fusion": True},
         "expanded": {"expansion": 3},
         "log_idf": {"idf": "log"},
+        "no_idf": {"idf": "none"},
     },
     data=data,
     build=build,
