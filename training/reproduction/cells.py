@@ -125,8 +125,8 @@ def rule(outcome: Outcome) -> str:
             "for their number (Bonferroni)."
         )
     sentences += [
-        f"Where {claim.better} is not found to be better than {' and '.join(claim.than)}, a figure cannot rank, and the "
-        "other verdicts on it are undecided."
+        f"Where {claim.better} is not found to be better than {' and '.join(claim.than)}, a figure cannot rank, and "
+        "the other verdicts on it are undecided."
         for claim in outcome.edition.table.claims
         if claim.gate
     ]
