@@ -1,6 +1,6 @@
 """CycleGAN's training step, vanilla and Nest, beside a bare tf.function and PyTorch: time and memory.
 
-    python -m benchmarks.adversarial_step [--side 128] [--filters 16] [--repeats 5]
+    python -m benchmarks.adversarial_step [--side 128] [--filters 16] [--repeats 3]
 
 A batch is one image of each domain, as in section 8.1.3. "the library" is the step that the training loop takes, "bare
 TensorFlow" the same networks with losses, pools and updates in one function, PyTorch the extra `bench` in its eager
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--side", type=int, default=128, help="of the images, in pixels")
     parser.add_argument("--filters", type=int, default=16, help="of the first convolutions; the thesis has 64")
     parser.add_argument("--blocks", type=int, default=6, help="residual blocks of a generator")
-    parser.add_argument("--repeats", type=int, default=5, help="turns")
+    parser.add_argument("--repeats", type=int, default=3, help="turns")
     add_json_option(parser, "adversarial_step")
     options = parser.parse_args(argv)
     settings = {"filters": options.filters, "discriminator_filters": options.filters, "blocks": options.blocks}
