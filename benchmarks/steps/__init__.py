@@ -1,1 +1,1 @@
-"""One training step of a method in several implementations, for `benchmarks/step.py` and `benchmarks/cfn_step.py`."""
+"""One training step of a method in several implementations, for the benchmarks of steps."""

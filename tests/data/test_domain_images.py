@@ -69,21 +69,39 @@ def test_side_by_side(tmp_path):
         Half(write(tmp_path / "odd.png", (7, 4)), "left").pixels()
 
 
-def test_sbir(tmp_path):
+def sbir_archive(folder, photos="images"):
     for split, count in (("train", 3), ("test", 2)):
         for number in range(count):
-            write(tmp_path / "shoes" / split / "images" / f"{number}.jpg")
-            write(tmp_path / "shoes" / split / "sketches" / f"{number}.png", mode="L")
-    data = open_domains("sbir", tmp_path, val_images=1)
-    assert data.domains == ("photo", "sketch")
-    assert data.counts()["sketch"] == {"train": 2, "val": 1, "test": 2}
+            write(folder / "shoes" / split / photos / f"{number}.jpg")
+            write(folder / "shoes" / split / "sketches" / f"{number}.png", mode="RGBA")
+    write(folder / "shoes" / "annotation" / "not_read.png")
+
+
+def test_sbir(tmp_path):
+    for place, photos in (("plain", "images"), ("above/sbir_cvpr2016", "images"), ("renamed", "photos")):
+        sbir_archive(tmp_path / place, photos)
+        data = open_domains("sbir", tmp_path / place.split("/")[0], val_images=1)
+        assert data.domains == ("photo", "sketch")
+        assert data.counts() == {word: {"train": 2, "val": 1, "test": 2} for word in data.domains}
+        assert data.a.splits["val"].ids == data.b.splits["val"].ids
+        photo, sketch = (side.splits["test"].images[1] for side in (data.a, data.b))
+        assert (photo.parent.name, photo.name, sketch.name) == (photos, "1.jpg", "1.png")
+    folder = tmp_path / "plain"
     with pytest.raises(UserError, match="Did you mean 'shoes'"):
-        open_domains("sbir", tmp_path, category="shoe")
-    with pytest.raises(UserError, match=r"chairs.train.photos is missing"):
+        open_domains("sbir", folder, category="shoe")
+    (folder / "shoes" / "test" / "sketches" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"1 names are not both in images/ and in sketches/: \['1'\]"):
+        open_domains("sbir", folder, val_images=1)
+
+
+def test_sbir_of_another_layout_is_told_what_is_there(tmp_path):
+    sbir_archive(tmp_path)
+    with pytest.raises(UserError, match=r"chairs.train.images is missing: \S+ holds \['shoes'\]; expected shoes/ and"):
         open_domains("sbir", tmp_path, category="chairs")
-    (tmp_path / "shoes" / "test" / "sketches" / "1.png").unlink()
-    with pytest.raises(UserError, match=r"without their other: \['1'\]"):
-        open_domains("sbir", tmp_path, val_images=1)
+    write(tmp_path / "second" / "ShoeV2_photo" / "1.png")
+    write(tmp_path / "second" / "ShoeV2_sketch" / "1_1.png")
+    with pytest.raises(UserError, match=r"holds \['ShoeV2_photo', 'ShoeV2_sketch'\].*read as 'unpaired_folders'"):
+        open_domains("sbir", tmp_path / "second")
 
 
 def test_cityscapes(tmp_path):

@@ -161,6 +161,9 @@ def test_domains_that_do_not_fit(tmp_path):
     (tmp_path / "classes.json").write_text('["x", "y"]')
     with pytest.raises(UserError, match="has 8 x 8 pixels, its map 9 x 8; expected one size"):
         TranslationData(open_domains("map_folders", tmp_path), 32, 32).opened("train")
+    PIL.Image.new("L", (8, 8), 7).save(tmp_path / "train" / "maps" / "1.png")
+    with pytest.raises(UserError, match=r"the map of train.1.png, split 'train' has the labels \[7\], expected 0 to 1, or 255"):
+        TranslationData(open_domains("map_folders", tmp_path), 32, 32).opened("train")
     for fields, message in (
         ({"height": 30, "width": 30}, "'height': expected a multiple of 4 from 32 pixels, got 30"),
         ({"generators": (0, 1)}, r"'generators': expected 1 or more, got \(0, 1\)"),
@@ -170,6 +173,24 @@ def test_domains_that_do_not_fit(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             GAN.data(GAN.recipe("tiny", **fields), "scenes", None)
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [(0, "split 'train' has no usable image"), (0.5, "no image of split train, domain b decodes")],
+)
+def test_domain_whose_images_are_all_damaged(tmp_path, kept, message):
+    for folder in ("trainA", "trainB", "testA", "testB", "valA", "valB"):
+        (tmp_path / folder).mkdir()
+        PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(
+            tmp_path / folder / "1.png"
+        )
+    whole = (tmp_path / "trainB" / "1.png").read_bytes()
+    (tmp_path / "trainB" / "1.png").write_bytes(whole[: int(kept * len(whole))])
+    data = TranslationData(open_domains("unpaired_folders", tmp_path), 32, 32)
+    assert data.size("test") == 1
+    with pytest.raises(UserError, match=message):
+        data.size("train")
 
 
 OPTIONS = ScorerOptions("tiny", "", 3, 6, 0.05)
@@ -255,6 +276,18 @@ def test_served_images_are_those_of_the_model(tmp_path):
         assert [image.shape for image in made] == [image.shape for image in images]
         expected = pixel_values(model.translate(network_values(images[0])[None], target)[-1])[0]
         assert np.abs(made[0].astype(int) - np.asarray(expected)).max() <= 1
+    # Grey is repeated, transparent pixels are white; a file that is no image fails the request.
+    rgba = np.concatenate([images[0], np.full((32, 32, 1), 255, np.uint8)], axis=-1)
+    rgba[:, :16, 3] = 0
+    over_white = np.where(rgba[..., 3:] > 0, rgba[..., :3], 255)
+    grey = images[0][..., :1]
+    given = [tf.io.encode_png(image).numpy() for image in (rgba, grey)]
+    answers = served.signatures["photo_to_label"].function(image=tf.constant(np.array(given, object)))
+    for data, seen in zip(answers["translated_bytes"].numpy(), (over_white, grey.repeat(3, axis=-1)), strict=True):
+        expected = pixel_values(model.translate(network_values(seen)[None], "b")[-1])[0]
+        assert np.abs(np.array(PIL.Image.open(io.BytesIO(data))).astype(int) - np.asarray(expected)).max() <= 1
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        served.signatures["photo_to_label"].function(image=tf.constant([b"no picture"]))
 
 
 def test_pictures_show_every_step(tmp_path):

@@ -164,6 +164,7 @@ def test_thesis_counts():
     assert resnet_generator(128, 128, blocks=6).count_params() == 7_837_699
     assert resnet_generator(256, 256, affine=True).count_params() == sizes[0] + 10_496
     assert patch_discriminator(256, 256).output_shape == (None, 30, 30, 1)
+    assert patch_discriminator(128, 128).output_shape == (None, 14, 14, 1)
     assert patch_discriminator(128, 128, channels=6).count_params() == 2_767_809
 
 

@@ -406,6 +406,23 @@ def test_a_run_is_kept_with_what_it_was_measured_on(make, tables, tmp_path, trai
     assert json.loads(kept.read_text())["fingerprint"] == "only this"
 
 
+def test_a_claim_on_the_measure_decides_whether_others_count(make, tables, tmp_path):
+    for name, gate, against in (("open", "strong", "weak"), ("shut", "weak", "strong")):
+        text = TABLE + f'\n[[claims]]\nbetter = "{gate}"\nthan = ["{against}"]\ncolumns = ["r5"]\ngate = true\n'
+        (tables / f"{name}.toml").write_text(text, encoding="utf-8")
+        assert make("--table", name) == 0
+    found = {name: outcome(tables, tmp_path, name) for name in ("open", "shut")}
+    assert [claim.verdict for claim in found["open"].claims] == ["yes", "yes", "yes"]
+    r5, loss, gate = found["shut"].claims
+    # The gate speaks of one figure; its own verdict and the difference of the other claim stay.
+    assert (r5.verdict, loss.verdict, gate.verdict) == ("undecided", "yes", "no")
+    assert (r5.remark, loss.remark) == ("the figure cannot rank here", "") and r5.comparisons["weak"].verdict == "yes"
+    page = markdown(found["shut"])
+    assert "the figure cannot rank here | " in page
+    assert "Where weak is not found to be better than strong, a figure cannot rank, and the other verdicts" in page
+    assert "cannot rank" not in markdown(outcome(tables, tmp_path, "toys"))
+
+
 def test_runs_on_other_data_are_not_compared(make, tables, tmp_path, trainer):
     make("--table", "toys", "--seeds", "0,1,2")
     (skewed,) = (tmp_path / "results" / "runs" / "toy_method").glob(f"*-{_hash(tables, 'strong')}-1.json")

@@ -272,7 +272,7 @@ METHOD = Method(
         "thesis": _THESIS,
         "thesis_cityscapes": dataclasses.replace(_THESIS, dataset="cityscapes"),
         "thesis_sbir": dataclasses.replace(_THESIS, dataset="sbir", scorer_epochs=0),
-        "facades": dataclasses.replace(_QUICK, dataset="cmp_facades", mirror=True, epochs=3),
+        "facades": dataclasses.replace(_QUICK, dataset="cmp_facades", mirror=True, epochs=4, decay_epochs=2),
         "quick": _QUICK,
         "tiny": dataclasses.replace(
             _QUICK,

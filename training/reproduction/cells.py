@@ -124,6 +124,12 @@ def rule(outcome: Outcome) -> str:
             "Against several rows, yes needs a yes against each, the least favourable is shown, and no is corrected "
             "for their number (Bonferroni)."
         )
+    sentences += [
+        f"Where {claim.better} is not found to be better than {' and '.join(claim.than)}, a figure cannot rank, and "
+        "the other verdicts on it are undecided."
+        for claim in outcome.edition.table.claims
+        if claim.gate
+    ]
     if tests > 1:
         sentences.append(
             f"The {tests} verdicts are not corrected for their number: if nothing differed, at most about "

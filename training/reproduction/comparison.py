@@ -51,7 +51,8 @@ class ClaimResult:
         verdict: over all of them.
         printed: difference in the thesis by its dataset, smallest over the rows to be beaten; positive
             where the claim holds.
-        remark: why nothing could be compared, if so; for curves, in how many epochs the claim holds.
+        remark: why nothing could be compared, or why the comparison does not count, if so; for curves, in how many
+            epochs the claim holds.
     """
 
     claim: Claim
@@ -102,7 +103,18 @@ def assess(edition: Edition, store: ResultStore) -> Outcome:
         for claim in table.claims
         for scalar in claim.columns
     ]
-    return Outcome(edition, rows, claims)
+    return Outcome(edition, rows, _gated(claims))
+
+
+def _gated(claims: Sequence[ClaimResult]) -> list[ClaimResult]:
+    """Return the claims, undecided in the columns of which a gate does not say that they can rank."""
+    shut = {c.column.scalar for c in claims if c.claim.gate and c.comparisons and c.verdict is not Verdict.YES}
+    return [
+        dataclasses.replace(c, verdict=Verdict.UNDECIDED, remark="the figure cannot rank here")
+        if c.column.scalar in shut and c.comparisons and not c.claim.gate
+        else c
+        for c in claims
+    ]
 
 
 def _records(edition: Edition, row: Row, store: ResultStore) -> dict[int, Record]:
