@@ -162,7 +162,8 @@ def test_domains_that_do_not_fit(tmp_path):
     with pytest.raises(UserError, match="has 8 x 8 pixels, its map 9 x 8; expected one size"):
         TranslationData(open_domains("map_folders", tmp_path), 32, 32).opened("train")
     PIL.Image.new("L", (8, 8), 7).save(tmp_path / "train" / "maps" / "1.png")
-    with pytest.raises(UserError, match=r"the map of train.1.png, split 'train' has the labels \[7\], expected 0 to 1, or 255"):
+    message = r"the map of train.1.png, split 'train' has the labels \[7\], expected 0 to 1, or 255"
+    with pytest.raises(UserError, match=message):
         TranslationData(open_domains("map_folders", tmp_path), 32, 32).opened("train")
     for fields, message in (
         ({"height": 30, "width": 30}, "'height': expected a multiple of 4 from 32 pixels, got 30"),
