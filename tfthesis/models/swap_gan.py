@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfthesis.losses.least_squares_gan import discriminator_rows, distance_rows, generator_rows, per_example
-from tfthesis.models.adversarial_model import DISCRIMINATOR, GENERATOR, AdversarialModel
+from tfthesis.models.adversarial_model import DISCRIMINATOR, AdversarialModel
 
 _NETWORKS = ("generator_1", "generator_2", "generator_3", "discriminator")
 
