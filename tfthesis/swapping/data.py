@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,10 @@ import tensorflow as tf
 
 from tfthesis.adversarial.data import network_values
 from tfthesis.data.images import check_source, decode, read_image, resize
-from tfthesis.data.person_images import BODY, PersonImages
-from tfthesis.data.segmented_images import MapFile
+from tfthesis.data.person_images import BODY, People, PersonImages
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
-from tfthesis.swapping.representations import draw_pose, scale_joints
+from tfthesis.swapping.representations import body_mask, draw_pose, scale_joints
 
 #: Names of the model's inputs.
 INPUTS = ("condition", "reference", "pose", "segments", "reference_mask", "condition_mask")
@@ -103,15 +101,13 @@ class SwapData:
             None if people.labels is None else np.asarray(people.labels)[good],
         )
 
-    def _person(self, split: str, people: Any, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    def _person(self, split: str, people: People, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Return image, joints and segments at the networks' size, or nothing, with a line on what is wrong."""
         name = people.ids[row]
         pixels = self._pixels(split, name, people.images[row])
         if pixels is None:
             return None
-        labels = people.segments[row]
-        if isinstance(labels, Path):
-            labels = MapFile(labels).read()
+        labels = people.segment(row)
         if labels.shape != pixels.shape[:2]:
             raise UserError(
                 f"{self.dataset.name}: the image of {name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its "
@@ -227,7 +223,7 @@ def network_inputs(
         condition_segments, reference_segments: uint8 `[n, H, W]`, labels of `BODY`.
     """
     masks = (
-        tf.cast(tf.not_equal(labels, 0), tf.float32)[..., None] for labels in (reference_segments, condition_segments)
+        tf.cast(body_mask(labels), tf.float32)[..., None] for labels in (reference_segments, condition_segments)
     )
     images = (network_values(image) for image in (condition, reference, pose))
     segments = tf.one_hot(tf.cast(condition_segments, tf.int32), len(BODY))
