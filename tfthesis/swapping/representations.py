@@ -7,19 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tfthesis.data.joints import LIMBS
 from tfthesis.data.person_images import BODY, JOINTS
 from tfthesis.errors import UserError
 from tfthesis.lazy import tf
 
-#: The limbs that join the key points, as OpenPose joins them.
-LIMBS = (
-    *(("neck", "right_shoulder"), ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist")),
-    *(("neck", "left_shoulder"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist")),
-    *(("neck", "right_hip"), ("right_hip", "right_knee"), ("right_knee", "right_ankle")),
-    *(("neck", "left_hip"), ("left_hip", "left_knee"), ("left_knee", "left_ankle")),
-    *(("neck", "nose"), ("nose", "right_eye"), ("right_eye", "right_ear")),
-    *(("nose", "left_eye"), ("left_eye", "left_ear")),
-)
 #: Red, green and blue of each limb: hues at equal distances.
 COLOURS = tuple(
     tuple(round(255 * value) for value in colorsys.hsv_to_rgb(number / len(LIMBS), 1, 1))
@@ -29,17 +21,6 @@ COLOURS = tuple(
 POINT = (255, 255, 255)
 #: Half the width of a limb and the radius of a key point, in shares of the longer side.
 LIMB_WIDTH, POINT_RADIUS = 0.011, 0.013
-#: The 17 key points of COCO's own annotations, as MoveNet and most detectors return them.
-COCO_17 = (
-    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
-    *("left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip"),
-    *("left_knee", "right_knee", "left_ankle", "right_ankle"),
-)
-#: OpenPose's 25 key points.
-BODY_25 = (
-    *(*JOINTS[:8], "middle_hip", *JOINTS[8:]),
-    *("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"),
-)
 
 
 def draw_pose(joints: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -86,33 +67,6 @@ def scale_joints(joints: np.ndarray, old: tuple[int, int], new: tuple[int, int])
     """Return joints `[..., 18, 3]` of an image of height and width `old` in pixels of the image scaled to `new`."""
     factors = np.array([new[1] / old[1], new[0] / old[0], 1], np.float32)
     return np.asarray(joints, np.float32) * factors
-
-
-def joints_from_points(points: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """Return the 18 joints float32 `[18, 3]` of other key points, such as `COCO_17`.
-
-    Where there is no neck it is the middle of the shoulders, with the smaller of their confidences.
-
-    Args:
-        points: float `[K, 3]`, x, y and confidence.
-        names: of the K points; those that are no joint are left out.
-
-    Raises:
-        UserError: as many points as names are needed.
-    """
-    points = np.asarray(points, np.float32)
-    if points.shape != (len(names), 3):
-        raise UserError(f"key points: expected {[len(names), 3]} (x, y and confidence), got {list(points.shape)}")
-    place = {name: number for number, name in enumerate(names)}
-    joints = np.zeros((len(JOINTS), 3), np.float32)
-    for number, name in enumerate(JOINTS):
-        if name in place:
-            joints[number] = points[place[name]]
-    if "neck" not in place:
-        shoulders = joints[[JOINTS.index("right_shoulder"), JOINTS.index("left_shoulder")]]
-        if (shoulders[:, 2] > 0).all():
-            joints[JOINTS.index("neck")] = *shoulders[:, :2].mean(axis=0), shoulders[:, 2].min()
-    return joints
 
 
 def body_mask(segments: Any) -> Any:
