@@ -222,9 +222,7 @@ def network_inputs(
         condition, reference, pose: uint8 `[n, H, W, 3]`.
         condition_segments, reference_segments: uint8 `[n, H, W]`, labels of `BODY`.
     """
-    masks = (
-        tf.cast(body_mask(labels), tf.float32)[..., None] for labels in (reference_segments, condition_segments)
-    )
+    masks = (tf.cast(body_mask(labels), tf.float32)[..., None] for labels in (reference_segments, condition_segments))
     images = (network_values(image) for image in (condition, reference, pose))
     segments = tf.one_hot(tf.cast(condition_segments, tf.int32), len(BODY))
     return dict(zip(INPUTS, (*images, segments, *masks), strict=True))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -13,13 +15,14 @@ from tfthesis.errors import UserError
 from tfthesis.method import Evaluation
 from tfthesis.metrics.inception_score import inception_score
 from tfthesis.metrics.structural_similarity import structural_similarity
-from tfthesis.swapping.baselines import BASELINES
-from tfthesis.swapping.classifier import ClothesClassifier
+from tfthesis.swapping.classifier import Classifier
 from tfthesis.swapping.data import Opened, SwapData, network_inputs, persons
 from tfthesis.swapping.protocol import conditions
-from tfthesis.swapping.representations import head_mask, paste_head
+from tfthesis.swapping.representations import body_mask, head_mask, paste_head
 
 _PIXELS = 250_000
+#: Makes images uint8 `[n, H, W, 3]` of (reference, condition), rows `[n, 2]` of a split.
+Maker = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +33,14 @@ class SwapProtocol:
         conditions: images whose clothes each image is dressed in, drawn by lot; 25 in the thesis.
         seed: of the lot.
         head: whether the reference's head is pasted on before an inception score is computed.
-        splits: parts of the images, whose scores have a mean and a deviation.
+        parts: of the images, whose scores have a mean and a deviation; fewer where there are fewer images.
         baselines: names in `tfthesis.swapping.baselines.BASELINES` that are measured on the same swaps.
     """
 
     conditions: int = 25
     seed: int = 0
     head: bool = True
-    splits: int = 10
+    parts: int = 10
     baselines: tuple[str, ...] = ()
 
 
@@ -47,7 +50,7 @@ def swapped(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray) -
     Yields:
         "generated", "restored" float32 `[n, H, W, 3]` in -1..1 and their masks `[n, H, W, 1]`, those that there are.
     """
-    opened, count = data.opened(split), max(1, _PIXELS // (data.height * data.width))
+    opened, count = data.opened(split), _at_once(data)
     for start in range(0, len(pairs), count):
         reference, condition = pairs[start : start + count].T
         outputs = model(network_inputs(*persons(opened, reference, condition)))
@@ -55,20 +58,21 @@ def swapped(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray) -
 
 
 def evaluate_swapping(
-    model: keras.Model, data: SwapData, split: str, protocol: SwapProtocol, classifier: ClothesClassifier | None
+    model: keras.Model, data: SwapData, split: str, protocol: SwapProtocol, classifier: Classifier | None
 ) -> Evaluation:
-    """Dress every image of `split` in the clothes of others and measure the results.
+    """Dress every image of `split` in the clothes of others, and measure what comes out.
 
     Returns:
         Scalars: with a classifier `is_reference` and, with Generator II, `is_condition` (Eq 8.20) of the images of
         Generators I and II, each with its `_deviation` over the parts; with Generator II `ssim` of its images with the
-        condition images; with Generator III `mask_l1`, the mean distance of the mask in the image of Generator I from
-        the reference's. Of the split's pairs, where the true image is known, `pair_l1` (pixels 0..1) and `pair_ssim` of
-        the image of Generator I. With names that begin with "photos." what the images themselves score, and the
-        condition unchanged instead of the generated image; with the name of a baseline what that makes.
+        condition; with Generator III `mask_l1`, the mean distance of the mask in the image of Generator I from the
+        reference's; `checkerboard` of Generator I. Of pairs in the same clothes, where the true image is known, its
+        `pair_ssim` with the image of Generator I, without a pasted head, and `pair_l1` (pixels 0..1). Names that begin
+        with "photos." are of the images themselves, which stand for the condition, unchanged, in pairs; those that
+        begin with the name of a baseline are of what it makes.
 
-        Selection is `pair_ssim`, without pairs `ssim`, without Generator II the negative `mask_l1`. Samples: `ssim`
-        of each swap and `owner`, its reference; `pair_ssim` of each pair.
+        Selection is `pair_ssim`, without pairs `ssim`, without Generator II the negative `mask_l1`. Samples: `ssim` of
+        each swap and `pair_ssim` of each pair.
 
     Args:
         model: a `tfthesis.models.SwapGAN`.
@@ -78,22 +82,121 @@ def evaluate_swapping(
         classifier: whose probabilities make an inception score; None leaves the scores out.
 
     Raises:
-        UserError: nothing of this can be measured.
+        UserError: nothing that selects can be measured.
     """
     opened = data.opened(split)
-    pairs = conditions(len(opened.ids), protocol.conditions, protocol.seed)
-    found = _networks(model, data, split, pairs, protocol, classifier)
-    scalars, samples = _swaps(found, opened, pairs, protocol, classifier)
-    if len(opened.pairs):
-        own, samples["pair_ssim"] = _true_pairs(model, data, split, protocol)
-        scalars |= own
-    order = {"pair_ssim": 1, "ssim": 1, "mask_l1": -1, "is_reference": 1}
-    chosen = next((name for name in order if name in scalars), None)
-    if chosen is None:
-        raise UserError(f"{data.dataset.name}: split {split!r} has no pairs, and of Generator I alone nothing else tells")
-    each = min(protocol.conditions, len(opened.ids) - 1)
-    text = f"{len(pairs)} swaps, {each} conditions an image, at {data.height} x {data.width}"
+    swaps = conditions(len(opened.ids), protocol.conditions, protocol.seed)
+    rows = _swap_rows(model, data, split, swaps, protocol, classifier)
+    makers: dict[str, Maker] = {"": lambda pairs: _generated(model, data, split, pairs)}
+    makers["photos."] = lambda pairs: opened.images[pairs[:, 1]]
+    makers |= {f"{name}.": functools.partial(_baseline, name, opened) for name in protocol.baselines}
     if classifier is not None:
-        head = "with" if protocol.head else "without"
-        text += f"; inception score of {classifier.name}, {protocol.splits} parts, IS-reference {head} the pasted head"
-    return Evaluation(text, scalars, order[chosen] * scalars[chosen], samples=samples)
+        rows["photos.is_reference"] = [classifier(opened.images)]
+        for name in protocol.baselines:
+            rows[f"{name}.is_reference"] = [classifier(images) for images in _parts(makers[f"{name}."], data, swaps)]
+    rows["photos.checkerboard"] = [checkerboard(opened.images)]
+    for prefix, make in makers.items() if len(opened.pairs) else ():
+        made = np.concatenate(list(_parts(make, data, opened.pairs)))
+        true = opened.images[opened.pairs[:, 0]]
+        rows[f"{prefix}pair_ssim"] = [_similarity(made, true)]
+        rows[f"{prefix}pair_l1"] = [np.abs(made.astype(np.float32) - true).mean(axis=(1, 2, 3)) / 255]
+    found = {name: np.concatenate(values) for name, values in rows.items()}
+    scalars: dict[str, float] = {}
+    for name, values in found.items():
+        if values.ndim == 1:
+            scalars[name] = float(values.mean())
+        else:
+            scalars |= _inception(name, values, protocol.parts)
+    samples = {name: found[name] for name in ("ssim", "pair_ssim") if name in found}
+    return Evaluation(_described(data, swaps, protocol, classifier), scalars, _selection(scalars), samples=samples)
+
+
+def checkerboard(images: np.ndarray) -> np.ndarray:
+    """Return how much of each image `[n]` alternates from pixel to pixel in rows and columns alike, in pixels 0..1.
+
+    Of each 2 x 2 block it is a quarter of the sum of one diagonal less the other, and the mean of its size.
+
+    Args:
+        images: uint8 `[n, H, W, C]`; an odd last row or column is left out.
+    """
+    height, width = (side - side % 2 for side in images.shape[1:3])
+    x = images[:, :height, :width].astype(np.float32) / 255
+    blocks = (x[:, ::2, ::2] + x[:, 1::2, 1::2] - x[:, ::2, 1::2] - x[:, 1::2, ::2]) / 4
+    return np.abs(blocks).mean(axis=(1, 2, 3))
+
+
+def _swap_rows(
+    model: keras.Model,
+    data: SwapData,
+    split: str,
+    swaps: np.ndarray,
+    protocol: SwapProtocol,
+    classifier: Classifier | None,
+) -> dict[str, list[np.ndarray]]:
+    """Return, in parts, what is measured of each swap of the networks; of inception scores the probabilities."""
+    opened, rows, start = data.opened(split), collections.defaultdict(list), 0
+    for outputs in swapped(model, data, split, swaps):
+        reference, condition = swaps[start : start + len(outputs["generated"])].T
+        start += len(reference)
+        generated = np.asarray(pixel_values(outputs["generated"]))
+        rows["checkerboard"].append(checkerboard(generated))
+        if "generated_mask" in outputs:
+            mask = body_mask(opened.segments[reference])[..., None]
+            rows["mask_l1"].append(np.abs(outputs["generated_mask"] - mask).mean(axis=(1, 2, 3)))
+        if classifier is not None:
+            rows["is_reference"].append(
+                classifier(with_head(opened, generated, reference) if protocol.head else generated)
+            )
+        if "restored" in outputs:
+            restored = np.asarray(pixel_values(outputs["restored"]))
+            rows["ssim"].append(_similarity(restored, opened.images[condition]))
+            if classifier is not None:
+                rows["is_condition"].append(classifier(restored))
+    return rows
+
+
+def with_head(opened: Opened, images: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return images uint8 `[n, H, W, 3]` with the heads of `reference`, rows `[n]`, pasted on."""
+    return paste_head(images, opened.images[reference], head_mask(opened.segments[reference]))
+
+
+def _generated(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray) -> np.ndarray:
+    """Return the images of Generator I, uint8, of (reference, condition)."""
+    return np.concatenate(
+        [np.asarray(pixel_values(outputs["generated"])) for outputs in swapped(model, data, split, pairs)]
+    )
+
+
+def _parts(make: Maker, data: SwapData, pairs: np.ndarray) -> Iterator[np.ndarray]:
+    count = _at_once(data)
+    for start in range(0, len(pairs), count):
+        yield make(pairs[start : start + count])
+
+
+def _at_once(data: SwapData) -> int:
+    return max(1, _PIXELS // (data.height * data.width))
+
+
+def _similarity(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    return np.array([structural_similarity(one, other) for one, other in zip(images, others, strict=True)])
+
+
+def _inception(name: str, probabilities: np.ndarray, parts: int) -> dict[str, float]:
+    mean, deviation = inception_score(probabilities, min(parts, len(probabilities)))
+    return {name: mean, f"{name}_deviation": deviation}
+
+
+def _selection(scalars: Mapping[str, float]) -> float:
+    for name, sign in (("pair_ssim", 1), ("ssim", 1), ("mask_l1", -1), ("is_reference", 1)):
+        if name in scalars:
+            return sign * scalars[name]
+    raise UserError("a split without pairs, measured without an inception score, needs Generator II or III")
+
+
+def _described(data: SwapData, swaps: np.ndarray, protocol: SwapProtocol, classifier: Classifier | None) -> str:
+    each = len(swaps) // max(len(np.unique(swaps[:, 0])), 1)
+    text = f"{len(swaps)} swaps, {each} conditions an image, at {data.height} x {data.width}"
+    if classifier is None:
+        return text
+    head = "with" if protocol.head else "without"
+    return f"{text}; inception score of {classifier.name}, {protocol.parts} parts, IS-reference {head} a pasted head"

@@ -12,8 +12,7 @@ from tfthesis.adversarial.data import pixel_values
 from tfthesis.drawing import save
 from tfthesis.method import Picture
 from tfthesis.swapping.data import SwapData
-from tfthesis.swapping.evaluation import swapped
-from tfthesis.swapping.representations import head_mask, paste_head
+from tfthesis.swapping.evaluation import swapped, with_head
 
 _SHOWN, _ROWS, _COLUMNS = 7, 5, 5
 
@@ -41,7 +40,7 @@ def _stages(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray, p
         "reference": opened.images[reference],
         "pose": opened.poses[reference],
         "Generator I": made["generated"],
-        "with the head": _with_heads(data, split, made["generated"], reference),
+        "with the head": with_head(opened, made["generated"], reference),
     }
     further = {
         "restored": "Generator II",
@@ -67,7 +66,7 @@ def _table(model: keras.Model, data: SwapData, split: str, path: Path) -> Pictur
     chosen = _spread(len(opened.ids), _ROWS + _COLUMNS)
     references, conditions = chosen[::2], chosen[1::2]
     pairs = np.array([(reference, condition) for condition in conditions for reference in references])
-    images = _with_heads(data, split, _made(model, data, split, pairs)["generated"], pairs[:, 0])
+    images = with_head(opened, _made(model, data, split, pairs)["generated"], pairs[:, 0])
     figure = Figure(figsize=(1.2 * (len(references) + 1), 1.25 * (len(conditions) + 1)), layout="constrained")
     axes = figure.subplots(len(conditions) + 1, len(references) + 1, squeeze=False)
     axes[0, 0].axis("off")
@@ -88,11 +87,6 @@ def _made(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray) -> 
         name: np.asarray(pixel_values(2 * values - 1 if name.endswith("mask") else values))
         for name, values in found.items()
     }
-
-
-def _with_heads(data: SwapData, split: str, images: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    opened = data.opened(split)
-    return paste_head(images, opened.images[reference], head_mask(opened.segments[reference]))
 
 
 def _spread(count: int, shown: int) -> np.ndarray:
