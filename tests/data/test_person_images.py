@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
@@ -105,8 +104,10 @@ def test_dolls_are_pairs_of_one_person_in_other_poses(dolls):
 
 def test_dolls_photo_joints_and_parts_agree(dolls):
     train = dolls.split("train")
-    expected = {"nose": "head", "right_eye": "head", "left_wrist": "arms", "right_ankle": "legs", "left_ankle": "legs"}
-    share = dict.fromkeys(expected, 0)
+    # A wrist lies at the end of a long sleeve, an ankle in trousers.
+    parts = {"nose": ("head",), "right_eye": ("head",)}
+    parts |= dict.fromkeys(("left_wrist", "right_wrist"), ("arms", "upper"))
+    parts |= dict.fromkeys(("left_knee", "left_ankle", "right_ankle"), ("legs", "lower"))
     for row in range(len(train)):
         segments, joints = train.segment(row), train.joints[row]
         assert set(np.unique(segments)) == set(range(6))
@@ -118,12 +119,8 @@ def test_dolls_photo_joints_and_parts_agree(dolls):
         # The person stands out from a background of one hue.
         off = np.abs(train.images[row].astype(int) - train.images[row][0, 0]).max(axis=-1)
         assert np.median(off[segments == 0]) < 16
-        for name in expected:
-            part = segments[lines[JOINTS.index(name)], columns[JOINTS.index(name)]]
-            share[name] += part == BODY.index(expected[name])
-    # A wrist lies at the end of a sleeve, an ankle in that of trousers.
-    assert share["nose"] == share["right_eye"] == len(train)
-    assert share["left_wrist"] > 0.6 * len(train) and share["right_ankle"] > 0.5 * len(train)
+        for name, expected in parts.items():
+            assert BODY[segments[lines[JOINTS.index(name)], columns[JOINTS.index(name)]]] in expected, (row, name)
 
 
 def test_dolls_wear_what_their_label_says():
@@ -362,9 +359,10 @@ def test_real_clothing_co_parsing(real_data):
         with PIL.Image.open(test.images[row]) as photo:
             assert segments.shape == photo.size[::-1]
         total += np.bincount(segments.ravel(), minlength=6)
-        # Heads are above legs.
-        heights = [np.nonzero(segments == BODY.index(part))[0].mean() for part in ("head", "upper", "legs")]
-        assert heights == sorted(heights)
+        # Heads are above upper clothes, those above legs; a sitting person may hide some.
+        rows = [np.nonzero(segments == BODY.index(part))[0] for part in ("head", "upper", "legs")]
+        heights = [found.mean() for found in rows if len(found)]
+        assert heights == sorted(heights) and len(heights) > 1
     assert (total > 0).all()
 
 
@@ -372,7 +370,3 @@ def test_names():
     assert {"paper_dolls", "person_folders", "clothing_co_parsing"} <= set(person_names())
     with pytest.raises(UserError, match="Did you mean 'paper_dolls'"):
         open_people("paper_doll")
-
-
-def test_splits_must_be_as_long_as_their_ids():
-    assert dataclasses.fields(People)[4].metadata["per_image"] is False

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 import scipy.ndimage
+from scipy.io.matlab import MatReadError
 
 from tfthesis.data.image_text import image_identity, required
 from tfthesis.data.joints import SKIN_PARTS, nearest_parts, read_openpose
@@ -73,7 +74,7 @@ class PixelLevel:
         """
         try:
             labels = np.asarray(scipy.io.loadmat(self.path)["groundtruth"])
-        except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError) as error:
             raise UserError(f"{self.path}: expected a MAT file with the labels 'groundtruth': {error}") from error
         if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
             raise UserError(f"{self.path}: expected integer labels [H, W], got {labels.dtype} {list(labels.shape)}")
