@@ -8,13 +8,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-from tfthesis.metrics.inception_score import inception_score
 
 from tfthesis.adversarial.data import network_values, pixel_values
 from tfthesis.data.person_images import BODY, People, PersonImages
 from tfthesis.discovery import load_method
 from tfthesis.errors import UserError
 from tfthesis.method import SPLITS
+from tfthesis.metrics.inception_score import inception_score
+from tfthesis.metrics.structural_similarity import structural_similarity
 from tfthesis.models import SwapGAN
 from tfthesis.swapping.data import SwapData
 from tfthesis.swapping.evaluation import SwapProtocol, checkerboard, evaluate_swapping
@@ -163,7 +164,10 @@ def test_data_and_recipes_that_do_not_fit():
         ({"mask_weight": -1.0}, "'mask_weight': expected 0 or more, got -1.0"),
         ({"decay_epochs": 3}, "'decay_epochs': expected 0 to epochs=2, got 3"),
         ({"perceptual_weight": 1.0, "perceptual_layers": ()}, "'perceptual_layers': expected the name of a layer"),
-        ({"baselines": ("poison",)}, "did you mean.*poisson"),
+        (
+            {"baselines": ("poison",)},
+            "unknown value of recipe field 'baselines' 'poison'. Did you mean 'poisson_blending'",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             SWAP.data(SWAP.recipe("tiny", **fields), "paper_dolls", None)
@@ -174,7 +178,7 @@ class Classifier:
 
     name = "a toy"
 
-    def __call__(self, images):
+    def probabilities(self, images):
         red = images[:, 0, 0, 0].astype(np.float64) / 255
         return np.stack([red, 1 - red], axis=1)
 
@@ -193,10 +197,8 @@ class Known(SwapGAN):
         return outputs | ({"generated_mask": tf.ones_like(grey) * 0.25} if self.third else {})
 
 
-def short_ssim(first, second):
-    from skimage.metrics import structural_similarity
-
-    return structural_similarity(first, second, channel_axis=-1)
+def similarity(first, second):
+    return structural_similarity(first[None], second[None])[0]
 
 
 def test_protocol_against_what_is_known():
@@ -208,15 +210,17 @@ def test_protocol_against_what_is_known():
     # What Generator I makes depends on the reference alone, whose head is pasted on.
     images = np.where(head_mask(opened.segments)[..., None], opened.images, opened.poses)
     assert np.any(images != opened.poses)
-    expected = inception_score(classifier(images.repeat(3, axis=0)), 2)
+    expected = inception_score(classifier.probabilities(images.repeat(3, axis=0)), 2)
     assert (found.scalars["is_reference"], found.scalars["is_reference_deviation"]) == pytest.approx(expected)
     plain = evaluate_swapping(Known(), data, "test", SwapProtocol(conditions=3, head=False, parts=2), classifier)
-    expected = inception_score(classifier(opened.poses.repeat(3, axis=0)), 2)
+    expected = inception_score(classifier.probabilities(opened.poses.repeat(3, axis=0)), 2)
     assert plain.scalars["is_reference"] == pytest.approx(expected[0]) and "without a pasted head" in plain.protocol
-    assert found.scalars["photos.is_reference"] == pytest.approx(inception_score(classifier(opened.images), 2)[0])
+    assert found.scalars["photos.is_reference"] == pytest.approx(
+        inception_score(classifier.probabilities(opened.images), 2)[0]
+    )
     reference, condition = opened.pairs.T
-    first = [short_ssim(opened.poses[r], opened.images[r]) for r in reference]
-    unchanged = [short_ssim(opened.images[c], opened.images[r]) for r, c in opened.pairs]
+    first = [similarity(opened.poses[r], opened.images[r]) for r in reference]
+    unchanged = [similarity(opened.images[c], opened.images[r]) for r, c in opened.pairs]
     np.testing.assert_allclose(found.samples["pair_ssim"], first, rtol=1e-5)
     assert found.scalars["pair_ssim"] == found.selection == pytest.approx(np.mean(first))
     assert found.scalars["photos.pair_ssim"] == pytest.approx(np.mean(unchanged))
@@ -232,7 +236,7 @@ def test_similarity_is_to_the_condition():
     found = evaluate_swapping(Known(), data, "test", SwapProtocol(conditions=5), None)
     grey = [np.repeat(40 * labels[..., None], 3, axis=-1).astype(np.uint8) for labels in opened.segments]
     # Every image is the condition of every other one.
-    expected = np.mean([short_ssim(made, image) for made, image in zip(grey, opened.images, strict=True)])
+    expected = np.mean([similarity(made, image) for made, image in zip(grey, opened.images, strict=True)])
     assert found.scalars["ssim"] == pytest.approx(expected, rel=1e-5)
     assert not [name for name in found.scalars if "is_" in name]
 
@@ -257,9 +261,9 @@ def test_ablations_and_data_without_pairs_are_measured_by_what_they_have():
 
 def test_baselines_are_measured_on_the_same_swaps():
     data = SwapData(SWAP.data(SWAP.recipe("tiny"), "paper_dolls", None).dataset, SIDE, SIDE)
-    protocol = SwapProtocol(conditions=2, baselines=("poisson", "tps"))
+    protocol = SwapProtocol(conditions=2, baselines=("poisson_blending", "tps_warping"))
     found = evaluate_swapping(Known(), data, "test", protocol, Classifier()).scalars
-    for name in ("poisson", "tps"):
+    for name in ("poisson_blending", "tps_warping"):
         assert found[f"{name}.is_reference"] >= 1 and np.isfinite(found[f"{name}.is_reference_deviation"])
         # Clothes of the right colours: nearer to the truth than the drawing of a pose.
         assert found[f"{name}.pair_l1"] < found["pair_l1"]

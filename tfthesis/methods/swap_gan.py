@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from tfthesis import models
 from tfthesis.data.options import reader_options
-from tfthesis.errors import UserError
+from tfthesis.errors import UserError, closest
 from tfthesis.lazy import LazyModule, keras
 from tfthesis.method import Evaluation, Gallery, Method, Picture, Served, Spec, Stage
 from tfthesis.recipe import Recipe, setting
 
 if TYPE_CHECKING:
+    from tfthesis.swapping.classifier import ClothesClassifier
     from tfthesis.swapping.data import SwapData
 
 adversaries = LazyModule("tfthesis.adversarial.networks")
+baselines = LazyModule("tfthesis.swapping.baselines")
+classifiers = LazyModule("tfthesis.swapping.classifier")
 drawing = LazyModule("tfthesis.swapping.pictures")
 evaluation = LazyModule("tfthesis.swapping.evaluation")
 networks = LazyModule("tfthesis.swapping.networks")
@@ -101,8 +104,21 @@ class SwapGANRecipe(Recipe):
         10, "of the images, whose inception scores have a mean and a deviation", source="the inception score's paper"
     )
 
+    classifier: str = setting(
+        "inception_v3",
+        "of the inception score: Inception-v3, or a small one that learns the dataset's own kinds of clothes",
+        choices=("inception_v3", "clothes"),
+        source="section 8.2.4",
+    )
+    classifier_weights: str = setting(
+        "imagenet", "of Inception-v3: a file, or imagenet to download them", source="section 8.2.4"
+    )
+    classifier_filters: int = setting(16, "of the first convolution of the small one")
+    classifier_epochs: int = setting(40, "passes of the small one over the training images", unit="epochs")
+    classifier_batch_size: int = setting(32, "images in a batch of its training", unit="images")
+    classifier_learning_rate: float = setting(0.002, "of its training")
     baselines: tuple[str, ...] = setting(
-        ("poisson", "tps"), "what is measured on the same swaps: poisson, tps, both or none", source="Table 8.2"
+        ("poisson_blending", "tps_warping"), "what is measured on the same swaps", source="Table 8.2"
     )
 
     def idle(self) -> frozenset[str]:
@@ -112,7 +128,8 @@ class SwapGANRecipe(Recipe):
             idle |= {"perceptual_network", "perceptual_layers", "perceptual_weights"}
         if not self.generator_3:
             idle |= {"mask_filters", "mask_weight"}
-        return frozenset(idle)
+        small = {f"classifier_{name}" for name in ("filters", "epochs", "batch_size", "learning_rate")}
+        return frozenset(idle | ({"classifier_weights"} if self.classifier == "clothes" else small))
 
 
 def data(recipe: SwapGANRecipe, name: str, directory: Path | None) -> SwapData:
@@ -142,6 +159,9 @@ def _check(recipe: SwapGANRecipe) -> None:
         raise UserError(f"recipe field 'decay_epochs': expected 0 to epochs={recipe.epochs}, got {recipe.decay_epochs}")
     if recipe.perceptual_weight and not recipe.perceptual_layers:
         raise UserError("recipe field 'perceptual_layers': expected the name of a layer, got none")
+    for name in recipe.baselines:
+        if name not in baselines.BASELINES:
+            raise closest(name, list(baselines.BASELINES), "value of recipe field 'baselines'")
 
 
 def build(recipe: SwapGANRecipe, spec: Spec) -> keras.Model:
@@ -213,6 +233,20 @@ def evaluate(model: keras.Model, data: SwapData, recipe: SwapGANRecipe, split: s
     return evaluation.evaluate_swapping(model, data, split, protocol, _classifier(data, recipe) if whole else None)
 
 
+def _classifier(data: SwapData, recipe: SwapGANRecipe) -> ClothesClassifier:
+    """Return the classifier of the inception score, which learns the training images where it is the small one."""
+    options = classifiers.ClassifierOptions(
+        recipe.classifier,
+        recipe.classifier_weights,
+        recipe.classifier_filters,
+        recipe.classifier_epochs,
+        recipe.classifier_batch_size,
+        recipe.classifier_learning_rate,
+    )
+    train = data.opened("train")
+    return classifiers.open_classifier(options, train.images, train.labels, data.spec.classes)
+
+
 def galleries(model: keras.Model, recipe: SwapGANRecipe, data: SwapData, split: str) -> dict[str, Gallery]:
     """Return none: nothing is searched."""
     return {}
@@ -241,6 +275,8 @@ _QUICK = SwapGANRecipe(
     epochs=9,
     decay_epochs=5,
     conditions=5,
+    classifier="clothes",
+    persons=(300, 30, 60),
 )
 
 METHOD = Method(
@@ -264,6 +300,8 @@ METHOD = Method(
             learning_rate=0.0001,
             epsilon=0.01,
             conditions=2,
+            classifier_filters=4,
+            classifier_epochs=2,
         ),
     },
     variants={

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -15,10 +16,13 @@ from tfthesis.errors import UserError
 from tfthesis.method import Evaluation
 from tfthesis.metrics.inception_score import inception_score
 from tfthesis.metrics.structural_similarity import structural_similarity
-from tfthesis.swapping.classifier import Classifier
+from tfthesis.swapping.baselines import BASELINES, Person
 from tfthesis.swapping.data import Opened, SwapData, network_inputs, persons
 from tfthesis.swapping.protocol import conditions
 from tfthesis.swapping.representations import body_mask, head_mask, paste_head
+
+if TYPE_CHECKING:
+    from tfthesis.swapping.classifier import ClothesClassifier
 
 _PIXELS = 250_000
 #: Makes images uint8 `[n, H, W, 3]` of (reference, condition), rows `[n, 2]` of a split.
@@ -58,7 +62,7 @@ def swapped(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray) -
 
 
 def evaluate_swapping(
-    model: keras.Model, data: SwapData, split: str, protocol: SwapProtocol, classifier: Classifier | None
+    model: keras.Model, data: SwapData, split: str, protocol: SwapProtocol, classifier: ClothesClassifier | None
 ) -> Evaluation:
     """Dress every image of `split` in the clothes of others, and measure what comes out.
 
@@ -91,14 +95,16 @@ def evaluate_swapping(
     makers["photos."] = lambda pairs: opened.images[pairs[:, 1]]
     makers |= {f"{name}.": functools.partial(_baseline, name, opened) for name in protocol.baselines}
     if classifier is not None:
-        rows["photos.is_reference"] = [classifier(opened.images)]
+        rows["photos.is_reference"] = [classifier.probabilities(opened.images)]
         for name in protocol.baselines:
-            rows[f"{name}.is_reference"] = [classifier(images) for images in _parts(makers[f"{name}."], data, swaps)]
+            rows[f"{name}.is_reference"] = [
+                classifier.probabilities(images) for images in _parts(makers[f"{name}."], data, swaps)
+            ]
     rows["photos.checkerboard"] = [checkerboard(opened.images)]
     for prefix, make in makers.items() if len(opened.pairs) else ():
         made = np.concatenate(list(_parts(make, data, opened.pairs)))
         true = opened.images[opened.pairs[:, 0]]
-        rows[f"{prefix}pair_ssim"] = [_similarity(made, true)]
+        rows[f"{prefix}pair_ssim"] = [structural_similarity(made, true)]
         rows[f"{prefix}pair_l1"] = [np.abs(made.astype(np.float32) - true).mean(axis=(1, 2, 3)) / 255]
     found = {name: np.concatenate(values) for name, values in rows.items()}
     scalars: dict[str, float] = {}
@@ -131,7 +137,7 @@ def _swap_rows(
     split: str,
     swaps: np.ndarray,
     protocol: SwapProtocol,
-    classifier: Classifier | None,
+    classifier: ClothesClassifier | None,
 ) -> dict[str, list[np.ndarray]]:
     """Return, in parts, what is measured of each swap of the networks; of inception scores the probabilities."""
     opened, rows, start = data.opened(split), collections.defaultdict(list), 0
@@ -145,13 +151,13 @@ def _swap_rows(
             rows["mask_l1"].append(np.abs(outputs["generated_mask"] - mask).mean(axis=(1, 2, 3)))
         if classifier is not None:
             rows["is_reference"].append(
-                classifier(with_head(opened, generated, reference) if protocol.head else generated)
+                classifier.probabilities(with_head(opened, generated, reference) if protocol.head else generated)
             )
         if "restored" in outputs:
             restored = np.asarray(pixel_values(outputs["restored"]))
-            rows["ssim"].append(_similarity(restored, opened.images[condition]))
+            rows["ssim"].append(structural_similarity(restored, opened.images[condition]))
             if classifier is not None:
-                rows["is_condition"].append(classifier(restored))
+                rows["is_condition"].append(classifier.probabilities(restored))
     return rows
 
 
@@ -167,6 +173,15 @@ def _generated(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray
     )
 
 
+def _baseline(name: str, opened: Opened, pairs: np.ndarray) -> np.ndarray:
+    """Return what a baseline makes of (reference, condition), uint8 `[n, H, W, 3]`."""
+
+    def person(row: int) -> Person:
+        return Person(opened.images[row], opened.joints[row], opened.segments[row])
+
+    return np.stack([BASELINES[name](person(condition), person(reference)) for reference, condition in pairs.tolist()])
+
+
 def _parts(make: Maker, data: SwapData, pairs: np.ndarray) -> Iterator[np.ndarray]:
     count = _at_once(data)
     for start in range(0, len(pairs), count):
@@ -175,10 +190,6 @@ def _parts(make: Maker, data: SwapData, pairs: np.ndarray) -> Iterator[np.ndarra
 
 def _at_once(data: SwapData) -> int:
     return max(1, _PIXELS // (data.height * data.width))
-
-
-def _similarity(images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    return np.array([structural_similarity(one, other) for one, other in zip(images, others, strict=True)])
 
 
 def _inception(name: str, probabilities: np.ndarray, parts: int) -> dict[str, float]:
@@ -193,7 +204,7 @@ def _selection(scalars: Mapping[str, float]) -> float:
     raise UserError("a split without pairs, measured without an inception score, needs Generator II or III")
 
 
-def _described(data: SwapData, swaps: np.ndarray, protocol: SwapProtocol, classifier: Classifier | None) -> str:
+def _described(data: SwapData, swaps: np.ndarray, protocol: SwapProtocol, classifier: ClothesClassifier | None) -> str:
     each = len(swaps) // max(len(np.unique(swaps[:, 0])), 1)
     text = f"{len(swaps)} swaps, {each} conditions an image, at {data.height} x {data.width}"
     if classifier is None:
