@@ -50,7 +50,7 @@ def test_warp_moves_points_exactly_and_keeps_affine_maps():
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        (np.zeros((3, 2)), np.zeros((4, 2)), r"as many targets, got \[3, 2\] and \[4, 2\]"),
+        (np.zeros((3, 2)), np.zeros((4, 2)), r"as many targets, got \[4, 2\] and \[3, 2\]"),
         (np.eye(2), np.eye(2), "three points"),
         (np.eye(3, 2) * 5, np.array([[1, 1], [2, 2], [3, 3]]), "points that differ and do not lie on one line"),
         (np.eye(3, 2) * 5, np.array([[1, 1], [1, 1], [3, 4]]), "that differ"),

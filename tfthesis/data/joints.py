@@ -90,10 +90,12 @@ def read_openpose(path: Path) -> np.ndarray | None:
     return joints_from_points(best.reshape(-1, 3), sizes[len(best)])
 
 
-def write_openpose(path: Path, joints: np.ndarray) -> None:
-    """Write joints `[18, 3]` as `read_openpose` reads them."""
-    values = [round(float(value), 4) for value in np.asarray(joints).ravel()]
-    path.write_text(json.dumps({"version": 1.3, "people": [{"pose_keypoints_2d": values}]}) + "\n", encoding="utf-8")
+def write_openpose(path: Path, joints: np.ndarray | None) -> None:
+    """Write joints `[18, 3]`, or None for a photo without a person, as `read_openpose` reads them."""
+    people = []
+    if joints is not None:
+        people = [{"pose_keypoints_2d": [round(float(value), 4) for value in np.asarray(joints).ravel()]}]
+    path.write_text(json.dumps({"version": 1.3, "people": people}) + "\n", encoding="utf-8")
 
 
 class Limb(NamedTuple):
@@ -133,6 +135,12 @@ DRESSED_PARTS = (
 )
 
 
+def known_limbs(joints: np.ndarray, limbs: Sequence[Limb]) -> list[Limb]:
+    """Return the limbs of which both joints `[18, 3]` were found."""
+    found = {name for name, confidence in zip(JOINTS, joints[:, 2], strict=True) if confidence > 0}
+    return [limb for limb in limbs if {limb.start, limb.end} <= found]
+
+
 def nearest_parts(mask: np.ndarray, joints: np.ndarray, limbs: Sequence[Limb]) -> np.ndarray:
     """Return labels of `BODY` uint8 `[H, W]`: at True pixels the part of the nearest limb, elsewhere background.
 
@@ -148,7 +156,7 @@ def nearest_parts(mask: np.ndarray, joints: np.ndarray, limbs: Sequence[Limb]) -
         UserError: no limb has both its joints.
     """
     place = {name: number for number, name in enumerate(JOINTS)}
-    known = [limb for limb in limbs if min(joints[place[limb.start], 2], joints[place[limb.end], 2]) > 0]
+    known = known_limbs(joints, limbs)
     if not known:
         raise UserError("nearest_parts: expected joints of a limb or more, got none that was found")
     trunk = _trunk(joints)

@@ -12,7 +12,7 @@ import scipy.ndimage
 from scipy.io.matlab import MatReadError
 
 from tfthesis.data.image_text import image_identity, required
-from tfthesis.data.joints import SKIN_PARTS, nearest_parts, read_openpose
+from tfthesis.data.joints import SKIN_PARTS, known_limbs, nearest_parts, read_openpose
 from tfthesis.data.part_maps import regrouped
 from tfthesis.data.person_images import BODY, JOINTS, People, PersonImages
 from tfthesis.errors import UserError
@@ -83,7 +83,8 @@ class PixelLevel:
         skin = labels == CLASSES.index(SKIN)
         if skin.any():
             found = np.frombuffer(self.joints, np.float32).reshape(-1, 3)
-            divided = nearest_parts(skin, found, SKIN_PARTS) if found.any() else divided_skin(skin, parts)
+            known = len(found) and known_limbs(found, SKIN_PARTS)
+            divided = nearest_parts(skin, found, SKIN_PARTS) if known else divided_skin(skin, parts)
             parts = np.where(skin, divided, parts)
         return parts
 
