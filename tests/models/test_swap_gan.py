@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.models.test_cycle_consistent_gan import EPSILON, Adam, noisy
 from tfthesis.adversarial.networks import patch_discriminator
+from tfthesis.errors import UserError
 from tfthesis.losses.perceptual import FeatureDistance
 from tfthesis.models import SwapGAN
 from tfthesis.swapping.networks import mask_generator, swap_generator
@@ -233,3 +234,15 @@ def test_perceptual_loss_is_the_squared_difference_of_features():
     model.train_step((inputs, {}))
     for old, new in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_networks_and_weights_of_the_perceptual_loss_that_do_not_fit(tmp_path):
+    with pytest.raises(UserError, match="unknown network of the perceptual loss 'vgg61'. Did you mean 'vgg16'"):
+        FeatureDistance("vgg61", ["block1_conv1"], None)
+    with pytest.raises(UserError, match="unknown layer of vgg16 'block9_conv1'"):
+        FeatureDistance("vgg16", ["block9_conv1"], None)
+    with pytest.raises(UserError, match="no file nowhere.h5; expected weights of vgg19"):
+        FeatureDistance("vgg19", ["block1_conv1"], "nowhere.h5")
+    (tmp_path / "other.weights.h5").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="other.weights.h5 do not fit vgg16"):
+        FeatureDistance("vgg16", ["block1_conv1"], str(tmp_path / "other.weights.h5"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -24,10 +25,12 @@ class FeatureDistance:
     Args:
         network: "vgg16" or "vgg19" of keras.applications.
         layers: names of its layers, such as "block2_conv2".
-        weights: "imagenet", a file of the network's weights without its classifier, or None: by lot.
+        weights: "imagenet", which downloads them; a `.weights.h5`, `.h5` or `.keras` file of the network, with its
+            classifier or without; or None: by lot.
 
     Raises:
-        UserError: an unknown network or layer, or no such file of weights.
+        UserError: an unknown network or layer, or weights that are missing, cannot be downloaded or belong to another
+            network.
 
     Source: the perceptual loss of Johnson et al., Perceptual losses for real-time style transfer and super-resolution,
     Eq 2, which Liu 2018, section 8.2.6, proposes.
@@ -36,10 +39,8 @@ class FeatureDistance:
     def __init__(self, network: str, layers: Sequence[str], weights: str | None = DOWNLOAD):
         if network not in NETWORKS:
             raise closest(network, NETWORKS, "network of the perceptual loss")
-        if weights not in (None, DOWNLOAD) and not Path(weights).is_file():
-            raise UserError(f"perceptual loss: no file {weights}; expected weights of {network} without its classifier")
         module = getattr(keras.applications, network)
-        full = getattr(module, network.upper())(include_top=False, weights=weights)
+        full = _opened(getattr(module, network.upper()), network, weights)
         known = [layer.name for layer in full.layers[1:]]
         for name in layers:
             if name not in known:
@@ -57,3 +58,28 @@ class FeatureDistance:
     def _maps(self, images: tf.Tensor) -> list[tf.Tensor]:
         pixels = (tf.cast(images, tf.float32) + 1) * 127.5
         return tf.nest.flatten(self._features(self._preprocess(pixels), training=False))
+
+
+def _opened(build: Callable[..., keras.Model], name: str, weights: str | None) -> keras.Model:
+    if weights is None:
+        return build(include_top=False, weights=None)
+    if weights == DOWNLOAD:
+        try:
+            return build(include_top=False, weights=DOWNLOAD)
+        except Exception as error:  # keras.utils.get_file raises a bare Exception when the network fails
+            raise UserError(
+                f"perceptual loss: the ImageNet weights of {name} could not be downloaded ({error}). Download them "
+                "elsewhere and give the file as perceptual_weights."
+            ) from error
+    if not Path(weights).is_file():
+        raise UserError(f"perceptual loss: no file {weights}; expected weights of {name}")
+    for top in (False, True):
+        network = build(include_top=top, weights=None)
+        try:
+            # Reads arrays only: even of a .keras file no layer is built from what it says.
+            network.load_weights(weights)
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            reason = error
+            continue
+        return network
+    raise UserError(f"perceptual loss: weights {weights} do not fit {name}: {reason}") from reason
