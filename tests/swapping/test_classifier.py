@@ -30,7 +30,7 @@ def kept(tmp_path_factory):
 
 
 def test_it_learns_the_labels(kept):
-    folder, classifier = kept
+    _, classifier = kept
     unseen, labels = images(seed=1)
     assert classifier.accuracy(unseen, labels) > 0.9
     assert classifier.name == "a network of 3 kinds of clothes"

@@ -27,6 +27,8 @@ KINDS = ("clothes", "inception_v3")
 DOWNLOAD = "imagenet"
 _INCEPTION_SIDE = 299
 _AT_ONCE = 64
+# Training images move by up to one of so many parts of their height.
+_SHIFT = 16
 # Raise it when the same options and images give another network.
 _VERSION = 1
 
@@ -41,7 +43,7 @@ class ClassifierOptions:
         weights: of Inception-v3 with its classifier: a `.weights.h5`, `.h5` or `.keras` file, or "imagenet", which
             downloads them.
         filters: of the first convolution of the small network.
-        epochs: over the training images, mirrored by lot.
+        epochs: over the training images, mirrored and moved by lot.
         batch_size: images.
         learning_rate: of Adam, in the first half of the epochs; a tenth of it in the second.
     """
@@ -147,11 +149,20 @@ def _train(network: keras.Model, images: np.ndarray, labels: np.ndarray, options
     for epoch in range(options.epochs):
         random = np.random.default_rng((0, epoch))
         order = random.permutation(len(images))
-        mirrored = random.integers(2, size=len(images)).astype(bool)[:, None, None, None]
-        seen = np.where(mirrored, images[order][:, :, ::-1], images[order]).astype(np.float32)
+        seen = np.stack([_moved(images[row], random) for row in order]).astype(np.float32)
         late = epoch >= options.epochs // 2
         network.optimizer.learning_rate = options.learning_rate * (0.1 if late else 1)
         network.fit(seen, labels[order], batch_size=options.batch_size, verbose=0, shuffle=False)
+
+
+def _moved(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return an image uint8 `[H, W, 3]` mirrored or not, and moved a little; at its border it goes on as it ends."""
+    if random.integers(2):
+        image = image[:, ::-1]
+    reach = max(image.shape[0] // _SHIFT, 1)
+    down, right = random.integers(0, 2 * reach + 1, size=2)
+    wide = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), "edge")
+    return wide[down : down + image.shape[0], right : right + image.shape[1]]
 
 
 def _inception(weights: str) -> keras.Model:
