@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
-import logging
 import math
 import zipfile
 from collections.abc import Sequence
@@ -17,11 +15,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.encoders.cache_folder import default_cache, held_folder
-from tfthesis.encoders.feature_shards import write_whole
+from tfthesis.encoders.cache_folder import default_cache
+from tfthesis.encoders.kept_weights import load_or_train
 from tfthesis.errors import UserError, closest
 
-_log = logging.getLogger(__name__)
 KINDS = ("clothes", "inception_v3")
 #: The name under which keras.applications downloads its own weights.
 DOWNLOAD = "imagenet"
@@ -115,13 +112,8 @@ def open_classifier(
         )
     network = _network(images.shape[1:], len(classes), options.filters)
     path = (cache or default_cache()) / f"clothes-classifier-{_key(options, images, labels)[:20]}" / "weights.npz"
-    with held_folder(path.parent):
-        if not (path.is_file() and _load(network, path)):
-            _log.info("training the classifier of clothes on %d images; it is kept in %s", len(images), path)
-            _train(network, images, labels, options)
-            buffer = io.BytesIO()
-            np.savez(buffer, **{f"{n:05d}": np.asarray(weight) for n, weight in enumerate(network.weights)})
-            write_whole(path, buffer.getbuffer())
+    what = f"the classifier of clothes on {len(images)} images"
+    load_or_train(network, path, lambda: _train(network, images, labels, options), what)
     return ClothesClassifier(f"a network of {len(classes)} kinds of clothes", network)
 
 
@@ -185,17 +177,6 @@ def _inception(weights: str) -> keras.Model:
     inputs = keras.Input((None, None, 3), name="image")
     scaled = keras.layers.Resizing(_INCEPTION_SIDE, _INCEPTION_SIDE)(inputs)
     return keras.Model(inputs, network(keras.layers.Rescaling(1 / 127.5, -1)(scaled)))
-
-
-def _load(network: keras.Model, path: Path) -> bool:
-    """Set the weights of a network from a file; returns whether it was whole."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            network.set_weights([file[name] for name in sorted(file.files)])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        _log.warning("%s is damaged (%s); training again", path, error)
-        return False
-    return True
 
 
 def _key(options: ClassifierOptions, images: np.ndarray, labels: np.ndarray) -> str:
