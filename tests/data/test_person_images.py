@@ -144,9 +144,15 @@ def test_dolls_of_any_size_show_the_same(dolls):
     assert agree > 0.93
 
 
-def test_dolls_by_colour():
-    dataset = open_people("paper_dolls", persons=(8, 1, 1), size=48, labels="colours")
-    assert dataset.classes[0] == "red" and len(dataset.classes) == 8
+def test_labels_of_dolls():
+    by_kind = open_people("paper_dolls", persons=(8, 1, 1), size=48, labels="kinds")
+    by_colour = open_people("paper_dolls", persons=(8, 1, 1), size=48)
+    assert by_colour.classes[0] == "red" and len(by_colour.classes) == 8 and len(by_kind.classes) == 9
+    for number in range(8):
+        doll, row = sample_doll((0, 0, number)), 2 * number
+        kind, colour = by_kind.split("train").labels[row], by_colour.split("train").labels[row]
+        assert by_kind.classes[kind] == f"{doll.sleeves} sleeves, {doll.lower}"
+        assert by_colour.classes[colour] == doll.upper_colour
 
 
 @pytest.mark.parametrize(

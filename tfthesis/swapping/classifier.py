@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
-import logging
 import math
 import zipfile
 from collections.abc import Sequence
@@ -17,16 +15,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfthesis.encoders.cache_folder import default_cache, held_folder
-from tfthesis.encoders.feature_shards import write_whole
+from tfthesis.encoders.cache_folder import default_cache
+from tfthesis.encoders.kept_weights import load_or_train
 from tfthesis.errors import UserError, closest
 
-_log = logging.getLogger(__name__)
 KINDS = ("clothes", "inception_v3")
 #: The name under which keras.applications downloads its own weights.
 DOWNLOAD = "imagenet"
 _INCEPTION_SIDE = 299
 _AT_ONCE = 64
+# Training images move by up to one of so many parts of their height.
+_SHIFT = 16
 # Raise it when the same options and images give another network.
 _VERSION = 1
 
@@ -41,7 +40,7 @@ class ClassifierOptions:
         weights: of Inception-v3 with its classifier: a `.weights.h5`, `.h5` or `.keras` file, or "imagenet", which
             downloads them.
         filters: of the first convolution of the small network.
-        epochs: over the training images, mirrored by lot.
+        epochs: over the training images, mirrored and moved by lot.
         batch_size: images.
         learning_rate: of Adam, in the first half of the epochs; a tenth of it in the second.
     """
@@ -113,13 +112,8 @@ def open_classifier(
         )
     network = _network(images.shape[1:], len(classes), options.filters)
     path = (cache or default_cache()) / f"clothes-classifier-{_key(options, images, labels)[:20]}" / "weights.npz"
-    with held_folder(path.parent):
-        if not (path.is_file() and _load(network, path)):
-            _log.info("training the classifier of clothes on %d images; it is kept in %s", len(images), path)
-            _train(network, images, labels, options)
-            buffer = io.BytesIO()
-            np.savez(buffer, **{f"{n:05d}": np.asarray(weight) for n, weight in enumerate(network.weights)})
-            write_whole(path, buffer.getbuffer())
+    what = f"the classifier of clothes on {len(images)} images"
+    load_or_train(network, path, lambda: _train(network, images, labels, options), what)
     return ClothesClassifier(f"a network of {len(classes)} kinds of clothes", network)
 
 
@@ -147,11 +141,20 @@ def _train(network: keras.Model, images: np.ndarray, labels: np.ndarray, options
     for epoch in range(options.epochs):
         random = np.random.default_rng((0, epoch))
         order = random.permutation(len(images))
-        mirrored = random.integers(2, size=len(images)).astype(bool)[:, None, None, None]
-        seen = np.where(mirrored, images[order][:, :, ::-1], images[order]).astype(np.float32)
+        seen = np.stack([_moved(images[row], random) for row in order]).astype(np.float32)
         late = epoch >= options.epochs // 2
         network.optimizer.learning_rate = options.learning_rate * (0.1 if late else 1)
         network.fit(seen, labels[order], batch_size=options.batch_size, verbose=0, shuffle=False)
+
+
+def _moved(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return an image uint8 `[H, W, 3]` mirrored or not, and moved a little; at its border it goes on as it ends."""
+    if random.integers(2):
+        image = image[:, ::-1]
+    reach = max(image.shape[0] // _SHIFT, 1)
+    down, right = random.integers(0, 2 * reach + 1, size=2)
+    wide = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), "edge")
+    return wide[down : down + image.shape[0], right : right + image.shape[1]]
 
 
 def _inception(weights: str) -> keras.Model:
@@ -174,17 +177,6 @@ def _inception(weights: str) -> keras.Model:
     inputs = keras.Input((None, None, 3), name="image")
     scaled = keras.layers.Resizing(_INCEPTION_SIDE, _INCEPTION_SIDE)(inputs)
     return keras.Model(inputs, network(keras.layers.Rescaling(1 / 127.5, -1)(scaled)))
-
-
-def _load(network: keras.Model, path: Path) -> bool:
-    """Set the weights of a network from a file; returns whether it was whole."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            network.set_weights([file[name] for name in sorted(file.files)])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        _log.warning("%s is damaged (%s); training again", path, error)
-        return False
-    return True
 
 
 def _key(options: ClassifierOptions, images: np.ndarray, labels: np.ndarray) -> str:

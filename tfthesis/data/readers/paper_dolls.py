@@ -28,7 +28,7 @@ def open_people(
     *,
     persons: Sequence[int] = (300, 50, 100),
     poses: int = 2,
-    labels: str = "kinds",
+    labels: str = "colours",
     size: int = 64,
     seed: int = 0,
 ) -> PersonImages:
@@ -39,7 +39,7 @@ def open_people(
         directory: must be None.
         persons: number of training, validation and test persons.
         poses: images of each person, at least 2.
-        labels: "kinds" (sleeves and lower clothes) or "colours" (of the upper clothes).
+        labels: "colours" (of the upper clothes) or "kinds" (sleeves and lower clothes, which are harder to learn).
         size: side of an image in pixels.
         seed: another one gives other persons of the same kind.
 
