@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfthesis.data.joints import COCO_17
 from tfthesis.data.person_images import BODY, JOINTS, open_people
 from tfthesis.errors import UserError
-from tfthesis.swapping.extraction import PersonModel, PoseModel, write_representations
+from tfthesis.swapping.extraction import PersonModel, PoseModel, own_pixels, write_representations
 from training.person_parts import main
 
 SIDE = 16
@@ -95,6 +95,19 @@ def folder(tmp_path):
     PIL.Image.fromarray(photo(64, 64) * 0).save(tmp_path / "photos" / "nobody.png")
     (tmp_path / "photos" / "cut.jpg").write_bytes((tmp_path / "photos" / "more" / "b.jpg").read_bytes()[:200])
     return tmp_path
+
+
+def test_other_persons_are_left_out():
+    mask = np.zeros((9, 9), bool)
+    mask[1:4, 1:4] = mask[4, 4] = mask[6:, 6:] = True
+    joints = np.zeros((18, 3), np.float32)
+    joints[0] = 2.5, 1.2, 1
+    joints[1] = 7.5, 7.5, 0  # not found
+    joints[2] = 30, -4, 1  # outside
+    expected = mask.copy()
+    expected[6:, 6:] = False
+    np.testing.assert_array_equal(own_pixels(mask, joints), expected)
+    assert not own_pixels(mask, joints * 0).any()
 
 
 def test_what_is_written_is_read(folder, models, capsys):

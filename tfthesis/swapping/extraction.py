@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import scipy.ndimage
 import tensorflow as tf
 
 from tfthesis.data.image_files import image_files
@@ -134,9 +135,9 @@ def write_representations(
 ) -> dict[str, Any]:
     """Write joints and body parts of the photos in `folder/photos` beside them, as `person_folders` reads them.
 
-    Photos that have both files already are left as they are. A photo without a limb, or without a pixel of a person,
-    gets a file of joints without a person. Without a photos.csv one is written in which all are the test split; pairs
-    are yours to write.
+    Pixels of a person count where they are one piece with a joint. Photos that have both files already are left as they
+    are. A photo without a limb, or without a pixel of a person, gets a file of joints without a person. Without a
+    photos.csv one is written in which all are the test split; pairs are yours to write.
 
     Args:
         folder: with the folder photos.
@@ -166,7 +167,8 @@ def write_representations(
                 reason = str(error) if isinstance(error, UserError) else f"{photo}: it does not decode"
                 skipped.append(reason)
                 continue
-            nobody += not _write(joints_file, parts_file, image, pose.joints(image, found_at), person.mask(image))
+            joints = pose.joints(image, found_at)
+            nobody += not _write(joints_file, parts_file, joints, own_pixels(person.mask(image), joints))
             written += 1
         usable.append(photo.relative_to(folder / "photos").as_posix())
         if progress is not None:
@@ -177,7 +179,20 @@ def write_representations(
     return {"photos": len(photos), "written": written, "without_a_person": nobody, "skipped": skipped}
 
 
-def _write(joints_file: Path, parts_file: Path, image: np.ndarray, joints: np.ndarray, mask: np.ndarray) -> bool:
+def own_pixels(mask: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """Return a mask bool `[H, W]` without the connected pieces in which no joint lies: other persons, and mistakes.
+
+    Args:
+        mask: bool `[H, W]`.
+        joints: float `[18, 3]` in its pixels.
+    """
+    pieces, _ = scipy.ndimage.label(mask, np.ones((3, 3)))
+    columns, rows = np.floor(joints[joints[:, 2] > 0, :2]).astype(int).T
+    inside = (rows >= 0) & (rows < mask.shape[0]) & (columns >= 0) & (columns < mask.shape[1])
+    return mask & np.isin(pieces, pieces[rows[inside], columns[inside]])
+
+
+def _write(joints_file: Path, parts_file: Path, joints: np.ndarray, mask: np.ndarray) -> bool:
     """Write both files; returns whether there is a person in the photo."""
     there = bool(known_limbs(joints, DRESSED_PARTS)) and mask.any()
     parts = nearest_parts(mask, joints, DRESSED_PARTS) if there else np.zeros(mask.shape, np.uint8)
