@@ -72,7 +72,7 @@ class SwapGANRecipe(Recipe):
 
     mask_weight: float = setting(5.0, "lambda, of the distance of the masks", source="Eq 8.18")
     perceptual_weight: float = setting(
-        0.0, "of the distance of features of generated and true images; 0 leaves it out", source=_OUTLOOK
+        0.0, "of the squared distance of features, which are of pixels 0..255; 0 leaves it out", source=_OUTLOOK
     )
     perceptual_network: str = setting(
         "vgg16", "whose features these are", choices=("vgg16", "vgg19"), source="Johnson et al., section 3.2"
@@ -80,9 +80,7 @@ class SwapGANRecipe(Recipe):
     perceptual_layers: tuple[str, ...] = setting(
         ("block2_conv2",), "of that network", source="Johnson et al., section 4.2"
     )
-    perceptual_weights: str = setting(
-        "imagenet", "a file of that network's weights without its classifier, or imagenet to download them"
-    )
+    perceptual_weights: str = setting("imagenet", "a file of that network's weights, or imagenet to download them")
 
     batch_size: int = setting(8, "pairs in a global batch", unit="pairs", source="section 8.2.3")
     epochs: int = setting(100, "passes over the pairs", unit="epochs", source="section 8.2.3")
@@ -264,7 +262,8 @@ def pictures(model: keras.Model, data: SwapData, recipe: SwapGANRecipe, folder: 
     return drawing.swap_pictures(model, data, "test", folder)
 
 
-_THESIS = SwapGANRecipe()
+# DeepFashion's photos, in the layout that a user can make of them.
+_THESIS = SwapGANRecipe(dataset="person_folders")
 _QUICK = SwapGANRecipe(
     height=64,
     width=64,
@@ -308,7 +307,7 @@ METHOD = Method(
         "without_generator_2": {"generator_2": False},
         "without_generator_3": {"generator_3": False},
         "deconvolution": {"upsampling": "deconvolution"},
-        "perceptual": {"perceptual_weight": 1.0},
+        "perceptual": {"perceptual_weight": 0.0001},
     },
     data=data,
     build=build,
