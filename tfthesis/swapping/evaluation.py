@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import keras
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from tfthesis.swapping.classifier import ClothesClassifier
 
 _PIXELS = 250_000
-#: Makes images uint8 `[n, H, W, 3]` of (reference, condition), rows `[n, 2]` of a split.
-Maker = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +69,8 @@ def evaluate_swapping(
         condition; with Generator III `mask_l1`, the mean distance of the mask in the image of Generator I from the
         reference's; `checkerboard` of Generator I. Of pairs in the same clothes, where the true image is known, its
         `pair_ssim` with the image of Generator I, without a pasted head, and `pair_l1` (pixels 0..1). Names that begin
-        with "photos." are of the images themselves, which stand for the condition, unchanged, in pairs; those that
-        begin with the name of a baseline are of what it makes.
+        with "photos." are of the condition images as they came. With the name of a baseline before it, `is_reference`
+        is of what that makes; pairs tell nothing of a baseline, which pastes onto the true image itself.
 
         Selection is `pair_ssim`, without pairs `ssim`, without Generator II the negative `mask_l1`. Samples: `ssim` of
         each swap and `pair_ssim` of each pair.
@@ -91,21 +88,22 @@ def evaluate_swapping(
     opened = data.opened(split)
     swaps = conditions(len(opened.ids), protocol.conditions, protocol.seed)
     rows = _swap_rows(model, data, split, swaps, protocol, classifier)
-    makers: dict[str, Maker] = {"": lambda pairs: _generated(model, data, split, pairs)}
-    makers["photos."] = lambda pairs: opened.images[pairs[:, 1]]
-    makers |= {f"{name}.": functools.partial(_baseline, name, opened) for name in protocol.baselines}
+    rows["photos.checkerboard"] = [checkerboard(opened.images)]
     if classifier is not None:
-        rows["photos.is_reference"] = [classifier.probabilities(opened.images)]
+        # As many as there are swaps: scores depend on the number of images.
+        rows["photos.is_reference"] = [classifier.probabilities(opened.images)[swaps[:, 1]]]
         for name in protocol.baselines:
             rows[f"{name}.is_reference"] = [
-                classifier.probabilities(images) for images in _parts(makers[f"{name}."], data, swaps)
+                classifier.probabilities(_baseline(name, opened, swaps[start : start + _at_once(data)]))
+                for start in range(0, len(swaps), _at_once(data))
             ]
-    rows["photos.checkerboard"] = [checkerboard(opened.images)]
-    for prefix, make in makers.items() if len(opened.pairs) else ():
-        made = np.concatenate(list(_parts(make, data, opened.pairs)))
-        true = opened.images[opened.pairs[:, 0]]
-        rows[f"{prefix}pair_ssim"] = [structural_similarity(made, true)]
-        rows[f"{prefix}pair_l1"] = [np.abs(made.astype(np.float32) - true).mean(axis=(1, 2, 3)) / 255]
+    if len(opened.pairs):
+        reference, condition = opened.pairs.T
+        made = {"": _generated(model, data, split, opened.pairs), "photos.": opened.images[condition]}
+        for prefix, images in made.items():
+            true = opened.images[reference]
+            rows[f"{prefix}pair_ssim"] = [structural_similarity(images, true)]
+            rows[f"{prefix}pair_l1"] = [np.abs(images.astype(np.float32) - true).mean(axis=(1, 2, 3)) / 255]
     found = {name: np.concatenate(values) for name, values in rows.items()}
     scalars: dict[str, float] = {}
     for name, values in found.items():
@@ -180,12 +178,6 @@ def _baseline(name: str, opened: Opened, pairs: np.ndarray) -> np.ndarray:
         return Person(opened.images[row], opened.joints[row], opened.segments[row])
 
     return np.stack([BASELINES[name](person(condition), person(reference)) for reference, condition in pairs.tolist()])
-
-
-def _parts(make: Maker, data: SwapData, pairs: np.ndarray) -> Iterator[np.ndarray]:
-    count = _at_once(data)
-    for start in range(0, len(pairs), count):
-        yield make(pairs[start : start + count])
 
 
 def _at_once(data: SwapData) -> int:
