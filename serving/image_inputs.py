@@ -17,7 +17,8 @@ from tfthesis.data.image_header import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, check_
 from tfthesis.data.images import decode
 from tfthesis.errors import UserError
 
-#: Inputs of this name, if they are strings, are encoded images in every export of this project.
+#: Inputs of this name, or whose names end in "_" and it, are encoded images in every export of this project, if they
+#: are strings.
 ALIAS = "image"
 
 
@@ -28,6 +29,11 @@ class ImageLimits:
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
     max_frames: int = MAX_FRAMES
+
+
+def are_images(alias: str) -> bool:
+    """Return whether strings of the input `alias` are encoded images."""
+    return alias == ALIAS or alias.endswith(f"_{ALIAS}")
 
 
 def check_images(alias: str, rows: np.ndarray, limits: ImageLimits) -> None:

@@ -161,14 +161,19 @@ class Servable:
         self, signature: Signature, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], timeout: float | None
     ) -> list[np.ndarray]:
         """Run a signature whose images, if it takes any, are checked."""
-        takes_images = self._checks_images and signature.inputs.get(image_inputs.ALIAS) == tf.string
-        if takes_images:
-            image_inputs.check_images(image_inputs.ALIAS, inputs[image_inputs.ALIAS], self._limits.images)
+        images = [
+            alias
+            for alias, dtype in signature.inputs.items()
+            if self._checks_images and image_inputs.are_images(alias) and dtype == tf.string
+        ]
+        for alias in images:
+            image_inputs.check_images(alias, inputs[alias], self._limits.images)
         try:
             return self.run(signature, inputs, outputs, timeout)
         except ServingError as error:
-            if takes_images and error.code is grpc.StatusCode.INVALID_ARGUMENT:
-                image_inputs.check_decodes(image_inputs.ALIAS, inputs[image_inputs.ALIAS])
+            if error.code is grpc.StatusCode.INVALID_ARGUMENT:
+                for alias in images:
+                    image_inputs.check_decodes(alias, inputs[alias])
             raise
 
     def run(

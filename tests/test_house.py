@@ -196,12 +196,14 @@ def test_links_of_the_pages_lead_somewhere():
 
 
 def test_readme_names_every_dataset_and_encoder():
+    from tfthesis.data.domain_images import domain_names
     from tfthesis.data.image_text import dataset_names
+    from tfthesis.data.person_images import person_names
     from tfthesis.encoders import MODALITIES, encoder_names
     from tfthesis.transfer import transfer_names
 
     text = (ROOT / "README.md").read_text("utf-8")
-    names = [*dataset_names(), *transfer_names()]
+    names = [*dataset_names(), *transfer_names(), *domain_names(), *person_names()]
     names += [name for modality in MODALITIES for name in encoder_names(modality)]
     assert [name for name in names if f"`{name}`" not in text] == []
 

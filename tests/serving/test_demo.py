@@ -109,6 +109,21 @@ def write_thumbnails(folder):
     return write_saved_model(served, folder, metadata={"model": {}, "index": {}})
 
 
+def write_swaps(folder):
+    """A model whose one answer needs two images and a file of another kind: it says how long the file is by a width."""
+
+    def swap(condition_image, reference_image, joints_file):
+        count = tf.size(condition_image) + 0 * tf.size(reference_image)
+        drawn = tf.io.encode_png(tf.zeros(tf.stack([3, tf.strings.length(joints_file[0]), 1]), tf.uint8))
+        return {"swapped_bytes": tf.repeat(drawn, count)}
+
+    image = np.array([picture(COLOURS["red"])], object)
+    example = {"condition_image": image, "reference_image": image, "joints_file": np.array([b"1 2 3"], object)}
+    inputs = {name: tf.TensorSpec([None], tf.string, name=name) for name in example}
+    signature = Signature(swap, inputs, example, "")
+    return write_saved_model(Served({"swap": signature}, []), folder, metadata={"model": {}, "index": {}})
+
+
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory, serve):
     """A server with the page: model `photos` of an index with pictures, in two versions, and model `other`."""
@@ -130,7 +145,8 @@ def shown(tmp_path_factory, serve):
     assert main(["add", *index, "--items", str(folder / "more.jsonl")]) == 0
     write_other(folder / "models" / "other")
     write_thumbnails(folder / "models" / "thumbnails")
-    names = ("other", "photos", "thumbnails")
+    write_swaps(folder / "models" / "swaps")
+    names = ("other", "photos", "swaps", "thumbnails")
     configs = [ModelConfig(name, folder / "models" / name, Policy("all")) for name in names]
     with serve(Catalogue(lambda: configs, named=True), rest_port=0, demo_indexes=[folder / "index"]) as stub:
         yield stub
@@ -162,6 +178,7 @@ def test_models_and_pictures(shown):
         "models": [
             {"name": "other", "pictures": False},
             {"name": "photos", "pictures": True},
+            {"name": "swaps", "pictures": False},
             {"name": "thumbnails", "pictures": False},
         ]
     }
@@ -350,6 +367,25 @@ def test_edges_of_an_image_are_shown(page, tmp_path):
     page.eventually(lambda: page.driver.execute_script(size) == [7, 3])
     # The same edges as numbers have no panel, and nothing fails.
     assert not page.all("#panel-edge_probabilities") and not page.text_of("#error")
+
+
+def test_several_images_and_files_are_asked_for_until_all_are_there(page, tmp_path):
+    page.choose("model", "swaps")
+    (tmp_path / "blue.png").write_bytes(picture(COLOURS["blue"]))
+    (tmp_path / "joints.txt").write_text("1 2 3 4 5")
+    page.eventually(lambda: not page.all("#input-text"))
+    # A file is not looked at as a picture.
+    page.wait("#input-joints_file")[0].send_keys(str(tmp_path / "joints.txt"))
+    page.eventually(lambda: page.text_of("#status") == "Still missing: Condition image, Reference image.")
+    assert not [image for image in page.all(".drop img") if image.is_displayed()]
+    page.all("#input-reference_image")[0].send_keys(str(tmp_path / "blue.png"))
+    page.eventually(lambda: page.text_of("#status") == "Still missing: Condition image.")
+    page.all("#input-condition_image")[0].send_keys(str(tmp_path / "blue.png"))
+    panel = "[aria-labelledby=panel-swap]"
+    assert page.wait(f"{panel} figure img") and page.text_of(f"{panel} figcaption") == "Swapped"
+    width = f"return document.querySelector('{panel} figure img').naturalWidth"
+    page.eventually(lambda: page.driver.execute_script(width) == len("1 2 3 4 5"))
+    assert len([image for image in page.all(".drop img") if image.is_displayed()]) == 2
 
 
 def test_an_image_can_be_dropped(page):

@@ -206,6 +206,24 @@ class TestImages:
         assert caught.value.code is code
         assert caught.value.message.startswith("input 'image', row 1: ")
 
+    def test_inputs_whose_names_end_in_image_are_images_too(self, tmp_path):
+        module, spec = tf.Module(), tf.TensorSpec([None], tf.string)
+
+        @tf.function(input_signature=[spec, spec])
+        def lengths(first_image, joints_file):
+            return {"size": tf.strings.length(first_image) + tf.strings.length(joints_file)}
+
+        tf.saved_model.save(module, str(tmp_path / "model"), signatures=lengths)
+        write_manifest(tmp_path / "model", {})
+        servable = load(tmp_path / "model")
+        texts, image = np.array([b"1 2"], object), self.png(9, 9)
+        found = servable.predict(request_of(first_image=np.array([image], object), joints_file=texts))
+        assert list(found.outputs["size"].int_val) == [len(image) + 3]
+        with pytest.raises(ServingError, match="^input 'first_image', row 0: ") as caught:
+            servable.predict(request_of(first_image=texts, joints_file=texts))
+        assert caught.value.code is Code.INVALID_ARGUMENT
+        servable.close()
+
     def test_model_of_others_may_mean_something_else_by_image(self, tmp_path):
         module = tf.Module()
 

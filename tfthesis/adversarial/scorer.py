@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
-import logging
 import math
-import zipfile
 from pathlib import Path
 
 import keras
@@ -17,13 +14,12 @@ import numpy as np
 from tfthesis.adversarial.data import TranslationData
 from tfthesis.data.image_text import image_identity
 from tfthesis.discovery import load_method
-from tfthesis.encoders.cache_folder import default_cache, held_folder
-from tfthesis.encoders.feature_shards import write_whole
+from tfthesis.encoders.cache_folder import default_cache
+from tfthesis.encoders.kept_weights import load_or_train
 from tfthesis.errors import UserError
 from tfthesis.method import Method, Preparation, Spec
 from tfthesis.recipe import Recipe
 
-_log = logging.getLogger(__name__)
 # Raise it when the same options and data give another network.
 _VERSION = 1
 
@@ -73,13 +69,8 @@ def _read_or_train(data: TranslationData, options: ScorerOptions, cache: Path) -
     method, recipe = _fcn(data, options)
     model = _build(method, recipe, data)
     path = cache / f"fcn-score-{_key(data, options)[:20]}" / "weights.npz"
-    with held_folder(path.parent):
-        if not (path.is_file() and _load(model, path)):
-            _log.info("training the network of the FCN-score on %d photos; it is kept in %s", data.size("train"), path)
-            _train(model, method, recipe, data, options)
-            buffer = io.BytesIO()
-            np.savez(buffer, **{f"{n:05d}": np.asarray(weight) for n, weight in enumerate(model.weights)})
-            write_whole(path, buffer.getbuffer())
+    what = f"the network of the FCN-score on {data.size('train')} photos"
+    load_or_train(model, path, lambda: _train(model, method, recipe, data, options), what)
     return model
 
 
@@ -115,17 +106,6 @@ def _train(model: keras.Model, method: Method, recipe: Recipe, data: Translation
         order = np.random.default_rng((0, epoch)).permutation(count)
         batches = [order[start : start + options.batch_size] for start in range(0, count, options.batch_size)]
         model.fit(data.labelled_batches("train", batches), epochs=1, verbose=0, shuffle=False)
-
-
-def _load(model: keras.Model, path: Path) -> bool:
-    """Set the weights of `model` from a file; returns whether it was whole."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            model.set_weights([file[name] for name in sorted(file.files)])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        _log.warning("%s is damaged (%s); training again", path, error)
-        return False
-    return True
 
 
 def _key(data: TranslationData, options: ScorerOptions) -> str:

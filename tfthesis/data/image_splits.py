@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,16 @@ from tfthesis.errors import UserError, closest
 from tfthesis.lazy import tf
 
 _READERS = 4
+#: Metadata of a field of a split that does not have one entry for each image.
+NOT_PER_IMAGE = MappingProxyType({"per_image": False})
 
 
 @dataclasses.dataclass
 class ImageSplits:
     """A dataset of images in splits; its subclasses say what a split has beside `ids` and `images`.
+
+    A part of a split has one entry for each image, or is None where a dataset has nothing of the kind, or is a field
+    with `NOT_PER_IMAGE` as its metadata.
 
     Attributes:
         name: of the reader that made it.
@@ -37,7 +43,8 @@ class ImageSplits:
     def __post_init__(self):
         seen: set[str] = set()
         for name, split in self.splits.items():
-            lengths = {field.name: len(getattr(split, field.name)) for field in dataclasses.fields(split)}
+            fields = [field.name for field in dataclasses.fields(split) if field.metadata.get("per_image", True)]
+            lengths = {field: len(getattr(split, field)) for field in fields if getattr(split, field) is not None}
             if len(set(lengths.values())) > 1:
                 raise UserError(f"{self.name}: split {name!r}: expected as many {' as '.join(lengths)}, got {lengths}")
             twice = seen.intersection(split.ids)

@@ -45,6 +45,10 @@ function modelPath() {
   return `/v1/models/${encodeURIComponent(find("model").value)}` + (version ? `/versions/${version}` : "");
 }
 
+// Inputs are texts, images, or files of another kind; the last part of the name tells.
+const isImage = (alias) => /(^|_)image$/.test(alias);
+const isFile = (alias) => isImage(alias) || alias.endsWith("_file");
+
 // What a panel can show: neighbours, pictures, or labels. Outputs that end in _bytes are PNG files.
 function kindOf(outputs) {
   if (outputs.ids && outputs.scores) return "hits";
@@ -87,8 +91,8 @@ async function loadSignatures() {
   if (Object.keys(state.signatures).length > 1) delete state.signatures.serving_default;
   const aliases = new Set(Object.values(state.signatures).flatMap((signature) => signature.inputs));
   // Texts first, where typing starts.
-  const ordered = [...aliases].sort((a, b) => (a === "image") - (b === "image") || a.localeCompare(b));
-  find("inputs").replaceChildren(...ordered.map((alias) => (alias === "image" ? imageField(alias) : textField(alias))));
+  const ordered = [...aliases].sort((a, b) => isFile(a) - isFile(b) || a.localeCompare(b));
+  find("inputs").replaceChildren(...ordered.map((alias) => (isFile(alias) ? fileField(alias) : textField(alias))));
   clear();
   if (!ordered.length) {
     throw new Error("this model has no signature of texts or images that finds items, labels or pictures");
@@ -100,8 +104,9 @@ function textField(alias) {
   return element("div", { className: "field" }, element("label", { htmlFor: input.id }, words(alias)), input);
 }
 
-function imageField(alias) {
-  const input = element("input", { type: "file", id: `input-${alias}`, name: alias, accept: "image/*" });
+function fileField(alias) {
+  const accept = isImage(alias) ? "image/*" : "";
+  const input = element("input", { type: "file", id: `input-${alias}`, name: alias, accept });
   const preview = element("img", { alt: "", hidden: true });
   const field = element(
     "div",
@@ -112,15 +117,17 @@ function imageField(alias) {
   );
   const take = (file) => {
     URL.revokeObjectURL(preview.src);
-    preview.hidden = !file;
+    preview.hidden = !file || !isImage(alias);
     if (!file) {
       delete state.files[alias];
       preview.removeAttribute("src");
       return;
     }
     state.files[alias] = file;
-    preview.src = URL.createObjectURL(file);
-    preview.alt = `${words(alias)} to search with: ${file.name}`;
+    if (isImage(alias)) {
+      preview.src = URL.createObjectURL(file);
+      preview.alt = `${words(alias)} to search with: ${file.name}`;
+    }
     guarded(search)();
   };
   input.addEventListener("change", () => take(input.files[0]));
@@ -128,7 +135,11 @@ function imageField(alias) {
     field.addEventListener(type, (event) => {
       event.preventDefault();
       field.classList.toggle("over", over);
-      if (type === "drop" && event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+      if (type === "drop" && event.dataTransfer.files.length) {
+        // So that the field shows its name.
+        input.files = event.dataTransfer.files;
+        take(input.files[0]);
+      }
     });
   }
   field.addEventListener("clear", () => take(null));
@@ -164,7 +175,7 @@ async function search() {
   const values = await given();
   const chosen = Object.entries(state.signatures).filter(([, { inputs }]) => inputs.every((alias) => alias in values));
   if (!chosen.length) {
-    show("status", "Type a text or choose an image.");
+    show("status", missing(values));
     return;
   }
   show("status", "Searching…");
@@ -185,6 +196,13 @@ async function search() {
   });
   find("panels").replaceChildren(...panels);
   show("status", panels.length === 1 ? "1 answer." : panels.length ? `${panels.length} answers.` : "");
+}
+
+// What is missing for the signature that lacks least of what it needs.
+function missing(values) {
+  const needs = Object.values(state.signatures).map(({ inputs }) => inputs.filter((alias) => !(alias in values)));
+  const least = needs.sort((a, b) => a.length - b.length)[0];
+  return Object.keys(values).length ? `Still missing: ${least.map(words).join(", ")}.` : "Type a text or choose an image.";
 }
 
 // The API leaves the name of an output away where there is one alone.

@@ -8,9 +8,9 @@
 | render.py | scene -> pixels and object map |
 | captions.py | scene -> sentences of five annotators |
 | outlines.py | scene and object map -> edges of several annotators |
+| dolls.py | persons in clothes and poses -> pixels, joints, body parts; by a version of its own |
 
-A further default set (views, photo/label pairs, paper dolls) is a further file that starts from
-`Scene` and `Canvas`.
+A further default set is a further file that starts from `Scene` and `Canvas`.
 """
 
 # Raised whenever a scene, a pixel or a word changes: figures of different versions do not compare.

@@ -1,0 +1,35 @@
+"""Which images are dressed in whose clothes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tfthesis.errors import UserError
+from tfthesis.swapping.protocol import conditions
+
+
+def test_swaps_of_the_thesis():
+    swaps = conditions(1372)
+    assert swaps.shape == (34_300, 2) and swaps.min() == 0 and swaps.max() == 1371
+    assert (np.bincount(swaps[:, 0]) == 25).all()
+    assert (swaps[:, 0] != swaps[:, 1]).all()
+    assert len(np.unique(swaps, axis=0)) == 34_300
+    # Every image is a condition about as often.
+    counts = np.bincount(swaps[:, 1], minlength=1372)
+    assert abs(counts.mean() - 25) < 1e-9 and counts.std() < 6
+
+
+def test_swaps_depend_on_the_seed_alone():
+    np.testing.assert_array_equal(conditions(20, 5, 3), conditions(20, 5, 3))
+    assert (conditions(20, 5, 3) != conditions(20, 5, 4)).any()
+    few = conditions(4, 25)
+    assert len(few) == 12 and {tuple(row) for row in few.tolist()} == {
+        (r, c) for r in range(4) for c in range(4) if r != c
+    }
+
+
+@pytest.mark.parametrize(("images", "each"), [(1, 25), (4, 0)])
+def test_refuses(images, each):
+    with pytest.raises(UserError, match=f"got {images} images and {each} conditions"):
+        conditions(images, each)

@@ -1,0 +1,1 @@
+"""Clothes swapped between photos of persons: data, networks, figures, pictures and served functions of SwapGAN."""
