@@ -33,7 +33,7 @@ def test_it_learns_the_labels(kept):
     _, classifier = kept
     unseen, labels = images(seed=1)
     assert classifier.accuracy(unseen, labels) > 0.9
-    assert classifier.name == "a network of 3 kinds of clothes"
+    assert classifier.name == "a small network that names 3 classes of clothes"
     found = classifier.probabilities(unseen)
     assert found.shape == (48, 3) and found.dtype == np.float32
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
@@ -83,7 +83,9 @@ def test_inception_from_a_file(tmp_path):
     classifier = open_classifier(
         ClassifierOptions(kind="inception_v3", weights=str(tmp_path / "inception.weights.h5")), images(2)[0], None, ()
     )
-    assert isinstance(classifier, ClothesClassifier) and classifier.name == "Inception-v3"
+    assert isinstance(classifier, ClothesClassifier) and classifier.name.startswith(
+        "keras.applications' Inception-v3 with weights "
+    )
     pixels = images(2)[0]
     found = classifier.probabilities(pixels)
     assert found.shape == (2, 1000)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfthesis.errors import UserError
+from tfthesis.metrics.inception_score import inception_score
 from tfthesis.swapping.protocol import conditions
 
 
@@ -18,6 +19,16 @@ def test_swaps_of_the_thesis():
     # Every image is a condition about as often.
     counts = np.bincount(swaps[:, 1], minlength=1372)
     assert abs(counts.mean() - 25) < 1e-9 and counts.std() < 6
+
+
+def test_parts_of_the_swaps_are_fair_to_references_and_to_conditions():
+    """An image's class is that of whose clothes it shows; in the order of references those had small scores."""
+    swaps = conditions(120, 5)
+    classes = np.eye(8)[np.random.default_rng(0).integers(0, 8, 120)]
+    by_reference, by_condition = (inception_score(classes[swaps[:, side]])[0] for side in (0, 1))
+    assert by_reference == pytest.approx(by_condition, rel=0.05)
+    in_order = swaps[np.argsort(swaps[:, 0], kind="stable")]
+    assert inception_score(classes[in_order[:, 0]])[0] < 0.9 * by_reference
 
 
 def test_swaps_depend_on_the_seed_alone():

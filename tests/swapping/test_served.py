@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tfthesis.adversarial.data import network_values, pixel_values
+from tfthesis.data.joints import BODY_25
 from tfthesis.data.person_images import BODY, JOINTS
 from tfthesis.discovery import load_method
 from tfthesis.method import Spec
@@ -32,7 +33,10 @@ def model_of(variant=None):
 
 
 def png(pixels):
-    return tf.io.encode_png(pixels[..., None] if pixels.ndim == 2 else pixels).numpy()
+    # Not by TensorFlow: this runs while tests are collected, and devices can be split only before TensorFlow starts.
+    written = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(written, "PNG")
+    return written.getvalue()
 
 
 def request(condition_size=(SIDE, SIDE), reference_size=(SIDE, SIDE), **changes):
@@ -113,6 +117,11 @@ def test_joints_come_as_numbers_or_as_openpose_has_them():
         f"\n{given['reference_joints_file'].decode()}\n",
     ]
     answers = ask(model, given, *({**given, "reference_joints_file": text.encode()} for text in texts))
+    body_25 = np.full((len(BODY_25), 3), 7.0)
+    for name, joint in zip(JOINTS, joints, strict=True):
+        body_25[BODY_25.index(name)] = joint
+    more = json.dumps({"people": [{"pose_keypoints_2d": body_25.ravel().tolist()}]}).encode()
+    answers["generated_bytes"] += ask(model, {**given, "reference_joints_file": more})["generated_bytes"]
     for other in answers["generated_bytes"][1:]:
         np.testing.assert_array_equal(other, answers["generated_bytes"][0])
     moved = {**given, "reference_joints_file": b" ".join([b"0 0 0"] * len(JOINTS))}
@@ -141,6 +150,12 @@ def test_ablations_answer_with_what_they_have():
             "expected a grey image",
         ),
         ({"reference_joints_file": b"1 2 3"}, "expected 54 numbers"),
+        ({"reference_joints_file": b"nan " * 54}, "expected finite numbers"),
+        (
+            {"reference_joints_file": json.dumps({"people": [{"pose_keypoints_2d": [1] * 54}] * 2}).encode()},
+            "expected one person",
+        ),
+        ({"reference_joints_file": b'{"people": []}'}, "expected 54 numbers"),
         ({"reference_joints_file": b"x " * 54}, "StringToNumber|could not convert|convert"),
         ({"reference_image": b"no picture"}, "expected JPEG, PNG, GIF, or BMP"),
     ],

@@ -104,7 +104,7 @@ class SwapGANRecipe(Recipe):
 
     classifier: str = setting(
         "inception_v3",
-        "of the inception score: Inception-v3, or a small one that learns the dataset's own kinds of clothes",
+        "of the inception score: Inception-v3, or a small one that learns the classes of the dataset's clothes",
         choices=("inception_v3", "clothes"),
         source="section 8.2.4",
     )
@@ -121,7 +121,7 @@ class SwapGANRecipe(Recipe):
 
     def idle(self) -> frozenset[str]:
         """Return the fields that change nothing."""
-        idle = set()
+        idle = set() if self.dataset == "paper_dolls" else {"persons"}
         if not self.perceptual_weight:
             idle |= {"perceptual_network", "perceptual_layers", "perceptual_weights"}
         if not self.generator_3:
@@ -137,7 +137,10 @@ def data(recipe: SwapGANRecipe, name: str, directory: Path | None) -> SwapData:
     if name == "paper_dolls":
         if recipe.height != recipe.width:
             raise UserError(f"paper dolls are square: set height and width alike, got {recipe.height} x {recipe.width}")
-        options = {"persons": recipe.persons, "size": recipe.height} | options
+        twice = sorted({"persons", "size"} & set(options))
+        if twice:
+            raise UserError(f"recipe field 'reader': {twice[0]} of paper dolls is a field of the recipe, set that one")
+        options |= {"persons": recipe.persons, "size": recipe.height}
     return swapping.SwapData(people.open_people(name, directory, **options), recipe.height, recipe.width)
 
 
@@ -241,6 +244,8 @@ def _classifier(data: SwapData, recipe: SwapGANRecipe) -> ClothesClassifier:
         recipe.classifier_batch_size,
         recipe.classifier_learning_rate,
     )
+    if recipe.classifier != "clothes":
+        return classifiers.open_classifier(options)
     train = data.opened("train")
     return classifiers.open_classifier(options, train.images, train.labels, data.spec.classes)
 

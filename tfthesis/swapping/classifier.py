@@ -35,8 +35,8 @@ class ClassifierOptions:
     """Which classifier, and how the small one is trained.
 
     Attributes:
-        kind: "clothes" learns the labels of the training images; "inception_v3" knows the 1,000 classes of ImageNet,
-            as the score's authors have it.
+        kind: "clothes" learns the labels of the training images; "inception_v3" knows the 1,000 classes of ImageNet.
+            Its weights are those of keras.applications, where the score's authors have a network of their own.
         weights: of Inception-v3 with its classifier: a `.weights.h5`, `.h5` or `.keras` file, or "imagenet", which
             downloads them.
         filters: of the first convolution of the small network.
@@ -58,11 +58,12 @@ class ClothesClassifier:
 
     Attributes:
         name: what a protocol calls it.
+        classes: names of the dataset's labels that it learnt; none for ImageNet's.
         network: maps pixels 0..255 float32 `[n, H, W, 3]` to probabilities `[n, K]`.
     """
 
-    def __init__(self, name: str, network: keras.Model):
-        self.name, self.network = name, network
+    def __init__(self, name: str, network: keras.Model, classes: Sequence[str] = ()):
+        self.name, self.network, self.classes = name, network, tuple(classes)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Return p(y|x) float32 `[n, K]` of images uint8 `[n, H, W, 3]`."""
@@ -79,9 +80,9 @@ class ClothesClassifier:
 
 def open_classifier(
     options: ClassifierOptions,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    classes: Sequence[str],
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    classes: Sequence[str] = (),
     cache: Path | None = None,
 ) -> ClothesClassifier:
     """Return a classifier; that of clothes is trained once for images and options, and kept.
@@ -91,7 +92,7 @@ def open_classifier(
 
     Args:
         options: which one.
-        images: for training, uint8 `[N, H, W, 3]`.
+        images: for training, uint8 `[N, H, W, 3]`; Inception-v3 needs none.
         labels: their classes, int `[N]`; None where the dataset has none.
         classes: names of the labels.
         cache: parent of the folder in which weights are kept; None takes
@@ -104,8 +105,9 @@ def open_classifier(
     if options.kind not in KINDS:
         raise closest(options.kind, KINDS, "classifier of the inception score")
     if options.kind == "inception_v3":
-        return ClothesClassifier("Inception-v3", _inception(options.weights))
-    if labels is None or len(classes) < 2:
+        weights = "" if options.weights == DOWNLOAD else f" with weights {Path(options.weights).name}"
+        return ClothesClassifier(f"keras.applications' Inception-v3{weights}", _inception(options.weights))
+    if images is None or labels is None or len(classes) < 2:
         raise UserError(
             "the classifier of clothes needs labels of two classes or more, which the dataset does not have; take "
             "inception_v3"
@@ -114,7 +116,7 @@ def open_classifier(
     path = (cache or default_cache()) / f"clothes-classifier-{_key(options, images, labels)[:20]}" / "weights.npz"
     what = f"the classifier of clothes on {len(images)} images"
     load_or_train(network, path, lambda: _train(network, images, labels, options), what)
-    return ClothesClassifier(f"a network of {len(classes)} kinds of clothes", network)
+    return ClothesClassifier(f"a small network that names {len(classes)} classes of clothes", network, classes)
 
 
 def _network(shape: tuple[int, ...], classes: int, filters: int) -> keras.Model:

@@ -69,7 +69,9 @@ def evaluate_swapping(
         condition; with Generator III `mask_l1`, the mean distance of the mask in the image of Generator I from the
         reference's; `checkerboard` of Generator I. Of pairs in the same clothes, where the true image is known, its
         `pair_ssim` with the image of Generator I, without a pasted head, and `pair_l1` (pixels 0..1). Names that begin
-        with "photos." are of the condition images as they came. With the name of a baseline before it, `is_reference`
+        with "photos." are of the condition images as they came, and `photos.classifier_accuracy` is the share of the
+        split's photos, in percent, that the classifier names rightly, where it learnt the dataset's labels: a score of
+        one that does not know them means nothing. With the name of a baseline before it, `is_reference`
         is of what that makes; pairs tell nothing of a baseline, which pastes onto the true image itself.
 
         Selection is `pair_ssim`, without pairs `ssim`, without Generator II the negative `mask_l1`. Samples: `ssim` of
@@ -91,10 +93,13 @@ def evaluate_swapping(
     rows["photos.checkerboard"] = [checkerboard(opened.images)]
     if classifier is not None:
         # As many as there are swaps: scores depend on the number of images.
+        if classifier.classes and opened.labels is not None:
+            named = classifier.probabilities(opened.images).argmax(axis=1)
+            rows["photos.classifier_accuracy"] = [100.0 * (named == opened.labels)]
         rows["photos.is_reference"] = [classifier.probabilities(opened.images)[swaps[:, 1]]]
         for name in protocol.baselines:
             rows[f"{name}.is_reference"] = [
-                classifier.probabilities(_baseline(name, opened, swaps[start : start + _at_once(data)]))
+                classifier.probabilities(pasted(name, opened, swaps[start : start + _at_once(data)]))
                 for start in range(0, len(swaps), _at_once(data))
             ]
     if len(opened.pairs):
@@ -171,7 +176,7 @@ def _generated(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray
     )
 
 
-def _baseline(name: str, opened: Opened, pairs: np.ndarray) -> np.ndarray:
+def pasted(name: str, opened: Opened, pairs: np.ndarray) -> np.ndarray:
     """Return what a baseline makes of (reference, condition), uint8 `[n, H, W, 3]`."""
 
     def person(row: int) -> Person:
@@ -202,4 +207,5 @@ def _described(data: SwapData, swaps: np.ndarray, protocol: SwapProtocol, classi
     if classifier is None:
         return text
     head = "with" if protocol.head else "without"
-    return f"{text}; inception score of {classifier.name}, {protocol.parts} parts, IS-reference {head} a pasted head"
+    parts = min(protocol.parts, len(swaps))
+    return f"{text}; inception score of {classifier.name}, {parts} parts, IS-reference {head} a pasted head"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -11,8 +12,9 @@ from matplotlib.figure import Figure
 from tfthesis.adversarial.data import pixel_values
 from tfthesis.drawing import save
 from tfthesis.method import Picture
+from tfthesis.swapping.baselines import BASELINES
 from tfthesis.swapping.data import SwapData
-from tfthesis.swapping.evaluation import swapped, with_head
+from tfthesis.swapping.evaluation import pasted, swapped, with_head
 
 _SHOWN, _ROWS, _COLUMNS = 7, 5, 5
 
@@ -28,7 +30,18 @@ def swap_pictures(model: keras.Model, data: SwapData, split: str, folder: Path) 
     if len(true):
         what = "of one person in the same clothes"
         drawn.append(_stages(model, data, split, true[_spread(len(true), _SHOWN)], folder / "pairs.png", what))
+    drawn.append(_beside_baselines(model, data, split, pairs, folder / "baselines.png"))
     return [*drawn, _table(model, data, split, folder / "table.png")]
+
+
+def _beside_baselines(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray, path: Path) -> Picture:
+    """Draw the same swaps by pasting, by warping and by the model (Fig 8.15)."""
+    opened = data.opened(split)
+    reference, condition = pairs.T
+    lines = {"condition": opened.images[condition], "reference": opened.images[reference]}
+    lines |= {name.replace("_", " "): pasted(name, opened, pairs) for name in BASELINES}
+    lines["SwapGAN"] = with_head(opened, _made(model, data, split, pairs)["generated"], reference)
+    return save(_grid(lines), path, "The same swaps of test images by methods that learn nothing, and by the model.")
 
 
 def _stages(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray, path: Path, what: str) -> Picture:
@@ -48,17 +61,23 @@ def _stages(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray, p
         "restored_mask": "mask of II",
     }
     lines |= {label: made[name] for name, label in further.items() if name in made}
-    figure = Figure(figsize=(1.2 * len(pairs) + 0.5, 1.25 * len(lines)), layout="constrained")
-    axes = figure.subplots(len(lines), len(pairs), squeeze=False)
-    for line, (name, images) in zip(axes, lines.items(), strict=True):
-        for axis, image in zip(line, images, strict=True):
-            _show(axis, image)
-        line[0].set_ylabel(name, fontsize=7)
     text = (
         f"Test images {what}: Generator I gives the condition the reference's pose, the reference's head is pasted "
         "onto it, and Generator II takes it back to the condition."
     )
-    return save(figure, path, text if "restored" in made else text.rpartition(",")[0] + ".")
+    return save(_grid(lines), path, text if "restored" in made else text.rpartition(",")[0] + ".")
+
+
+def _grid(lines: Mapping[str, np.ndarray]) -> Figure:
+    """Return a figure with a line for each name, of as many images each."""
+    columns = len(next(iter(lines.values())))
+    figure = Figure(figsize=(1.2 * columns + 0.5, 1.25 * len(lines)), layout="constrained")
+    axes = figure.subplots(len(lines), columns, squeeze=False)
+    for line, (name, images) in zip(axes, lines.items(), strict=True):
+        for axis, image in zip(line, images, strict=True):
+            _show(axis, image)
+        line[0].set_ylabel(name, fontsize=7)
+    return figure
 
 
 def _table(model: keras.Model, data: SwapData, split: str, path: Path) -> Picture:

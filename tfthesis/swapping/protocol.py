@@ -12,12 +12,13 @@ def conditions(images: int, each: int = 25, seed: int = 0) -> np.ndarray:
 
     Every image is the reference of `each` others, which a lot draws without repetition; the lot of an image depends on
     the seed, its row and the number of images alone. Where there are fewer others, all of them are taken. The thesis's
-    1,372 test images and 25 conditions make 34,300 swaps.
+    1,372 test images and 25 conditions make 34,300 swaps. They are mixed, so that neither the references nor the
+    conditions of one part of them, over which an inception score is computed, are few.
 
     Args:
         images: of the split.
         each: conditions of a reference.
-        seed: of the lots.
+        seed: of the lots, and of the order.
 
     Raises:
         UserError: fewer than two images, or less than one condition.
@@ -32,4 +33,4 @@ def conditions(images: int, each: int = 25, seed: int = 0) -> np.ndarray:
         # The others are counted without the reference itself.
         others = drawn + (drawn >= reference)
         swaps.append(np.stack([np.full(len(others), reference), others], axis=1))
-    return np.concatenate(swaps)
+    return np.random.default_rng((seed, images, 1)).permutation(np.concatenate(swaps))

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfthesis.adversarial.data import network_values, pixel_values
 from tfthesis.data.images import decode, resize
+from tfthesis.data.joints import BODY_25
 from tfthesis.data.person_images import BODY, JOINTS
 from tfthesis.method import Served, Signature, Spec
 from tfthesis.swapping.representations import (
@@ -29,6 +30,7 @@ INPUTS = (
     "reference_joints_file",
 )
 # What OpenPose calls them in its JSON files: the numbers stand in brackets behind it.
+_PERSON = '"pose_keypoints_2d"'
 _KEY = r'(?s)^.*?"pose_keypoints_2d"\s*:\s*\[([^\]]*)\].*$'
 # As `tfthesis.swapping.representations` draws them: half a pixel's diagonal at least.
 _THINNEST = 0.71
@@ -38,8 +40,9 @@ def swap_signatures(model: keras.Model, spec: Spec) -> Served:
     """Return `swap_clothes`, which puts the clothes of each condition photo on the person of each reference photo.
 
     Inputs, a string each, `[B]`: encoded photos of any size; their segmentations as grey images of the photos' sizes
-    whose values are labels of `BODY`; and the 54 numbers of the reference's joints (x and y in pixels of the reference
-    photo, confidence), separated by commas or blanks, or OpenPose's JSON file of them.
+    whose values are labels of `BODY` (no palettes); and the 54 numbers of the reference's joints (x and y in pixels of
+    the reference photo, confidence), separated by commas or blanks, or the 75 of BODY_25, or OpenPose's JSON file of
+    either with one person.
 
     Outputs, PNG files `[B]`: `swapped_bytes`, the generated image at the size of the reference photo with the head of
     its person; `generated_bytes`, without; and, where the model has Generators II and III, `restored_bytes`, the
@@ -134,15 +137,28 @@ def _labels(data: tf.Tensor, pixels: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def _joints(data: tf.Tensor) -> tf.Tensor:
-    """Return the joints float64 `[18, 3]` of a text (scalar string); fails where there are not 54 numbers."""
+    """Return the joints float64 `[18, 3]` of a text (scalar string); fails where it holds others than one person's."""
+    people = tf.shape(tf.strings.split(data, _PERSON))[0] - 1
     text = tf.strings.regex_replace(data, _KEY, r"\1")
     parts = tf.strings.split(tf.strings.strip(tf.strings.regex_replace(text, r"[\s,]+", " ")), " ")
+    sizes = [3 * len(JOINTS), 3 * len(BODY_25)]
+    one = tf.debugging.Assert(people <= 1, ["reference_joints_file: expected one person, got", people])
     count = tf.debugging.Assert(
-        tf.equal(tf.size(parts), 3 * len(JOINTS)),
-        [f"reference_joints_file: expected {3 * len(JOINTS)} numbers (x, y, confidence), got", tf.size(parts)],
+        tf.reduce_any(tf.equal(tf.size(parts), sizes)),
+        [
+            f"reference_joints_file: expected {sizes[0]} numbers (x, y, confidence), or BODY_25's {sizes[1]}, got",
+            tf.size(parts),
+        ],
     )
-    with tf.control_dependencies([count] if count is not None else []):
-        return tf.reshape(tf.strings.to_number(parts, tf.float64), [len(JOINTS), 3])
+    with tf.control_dependencies([check for check in (one, count) if check is not None]):
+        values = tf.strings.to_number(parts, tf.float64)
+    finite = tf.debugging.Assert(
+        tf.reduce_all(tf.math.is_finite(values)), ["reference_joints_file: expected finite numbers, got", data]
+    )
+    with tf.control_dependencies([finite] if finite is not None else []):
+        points = tf.reshape(values, [-1, 3])
+    own = tf.where(tf.equal(tf.size(parts), sizes[0]), list(range(len(JOINTS))), [BODY_25.index(n) for n in JOINTS])
+    return tf.ensure_shape(tf.gather(points, own), [len(JOINTS), 3])
 
 
 def _pixels(values: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
