@@ -83,6 +83,7 @@ def test_ablations_have_the_parts_that_are_left():
     assert models["without_generator_2"].generator_2 is None and models["without_generator_3"].generator_3 is None
     assert "perceptual_layers" in SWAP.recipe("thesis").idle()
     assert "mask_weight" in SWAP.recipe("thesis", "without_generator_3").idle()
+    assert "persons" in SWAP.recipe("thesis").idle() and "persons" not in SWAP.recipe("quick").idle()
     assert "perceptual_layers" not in SWAP.recipe("thesis", "perceptual").idle()
 
 
@@ -161,6 +162,7 @@ def test_data_and_recipes_that_do_not_fit():
         ({"height": 36, "width": 36}, "'height': expected a multiple of 8 from 24 pixels, got 36"),
         ({"width": 16}, "'width': expected a multiple of 8 from 24 pixels, got 16"),
         ({"width": 40}, "paper dolls are square"),
+        ({"reader": ("size=48",)}, "'reader': size of paper dolls is a field of the recipe"),
         ({"filters": 0}, "'filters': expected 1 or more, got 0"),
         ({"conditions": 0}, "'conditions': expected 1 or more, got 0"),
         ({"mask_weight": -1.0}, "'mask_weight': expected 0 or more, got -1.0"),
@@ -179,6 +181,7 @@ class Classifier:
     """Tells images by the share of their first pixel's red."""
 
     name = "a toy"
+    classes = ("red", "another")
 
     def probabilities(self, images):
         red = images[:, 0, 0, 0].astype(np.float64) / 255
@@ -212,12 +215,15 @@ def test_protocol_against_what_is_known():
     # What Generator I makes depends on the reference alone, whose head is pasted on.
     images = np.where(head_mask(opened.segments)[..., None], opened.images, opened.poses)
     assert np.any(images != opened.poses)
-    expected = inception_score(classifier.probabilities(images.repeat(3, axis=0)), 2)
+    references = conditions(6, 3, 0)[:, 0]
+    expected = inception_score(classifier.probabilities(images[references]), 2)
     assert (found.scalars["is_reference"], found.scalars["is_reference_deviation"]) == pytest.approx(expected)
     plain = evaluate_swapping(Known(), data, "test", SwapProtocol(conditions=3, head=False, parts=2), classifier)
-    expected = inception_score(classifier.probabilities(opened.poses.repeat(3, axis=0)), 2)
+    expected = inception_score(classifier.probabilities(opened.poses[references]), 2)
     assert plain.scalars["is_reference"] == pytest.approx(expected[0]) and "without a pasted head" in plain.protocol
     photos = classifier.probabilities(opened.images[conditions(6, 3, 0)[:, 1]])
+    right = np.mean((opened.images[:, 0, 0, 0] <= 127) == opened.labels)
+    assert found.scalars["photos.classifier_accuracy"] == pytest.approx(100 * right)
     assert found.scalars["photos.is_reference"] == pytest.approx(inception_score(photos, 2)[0])
     reference, condition = opened.pairs.T
     first = [similarity(opened.poses[r], opened.images[r]) for r in reference]
@@ -291,7 +297,7 @@ def test_pictures_show_every_stage(tmp_path):
         folder = tmp_path / str(variant)
         folder.mkdir()
         drawn = swap_pictures(model, data, "test", folder)
-        assert [picture.path.name for picture in drawn] == ["swaps.png", "pairs.png", "table.png"]
+        assert [picture.path.name for picture in drawn] == [*("swaps.png", "pairs.png", "baselines.png", "table.png")]
         heights[variant] = PIL.Image.open(drawn[0].path).size[1]
         assert ("Generator II" in drawn[0].caption) == (variant != "without_generator_2")
     # Condition, reference, pose, I, with the head; II; masks of I and II.
