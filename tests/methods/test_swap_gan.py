@@ -17,6 +17,7 @@ from tfthesis.method import SPLITS
 from tfthesis.metrics.inception_score import inception_score
 from tfthesis.metrics.structural_similarity import structural_similarity
 from tfthesis.models import SwapGAN
+from tfthesis.swapping import classifier
 from tfthesis.swapping.baselines import BASELINES, Person
 from tfthesis.swapping.data import SwapData
 from tfthesis.swapping.evaluation import SwapProtocol, checkerboard, evaluate_swapping
@@ -208,20 +209,20 @@ def similarity(first, second):
 
 def test_protocol_against_what_is_known():
     data = SwapData(dataset(), SIDE, SIDE)
-    opened, classifier = data.opened("test"), Classifier()
-    found = evaluate_swapping(Known(), data, "test", SwapProtocol(conditions=3, parts=2), classifier)
+    opened, toy = data.opened("test"), Classifier()
+    found = evaluate_swapping(Known(), data, "test", SwapProtocol(conditions=3, parts=2), toy)
     assert len(found.samples["ssim"]) == 6 * 3 and len(found.samples["pair_ssim"]) == 3
     assert found.protocol.startswith("18 swaps, 3 conditions an image, at 32 x 32; inception score of a toy, 2 parts")
     # What Generator I makes depends on the reference alone, whose head is pasted on.
     images = np.where(head_mask(opened.segments)[..., None], opened.images, opened.poses)
     assert np.any(images != opened.poses)
     references = conditions(6, 3, 0)[:, 0]
-    expected = inception_score(classifier.probabilities(images[references]), 2)
+    expected = inception_score(toy.probabilities(images[references]), 2)
     assert (found.scalars["is_reference"], found.scalars["is_reference_deviation"]) == pytest.approx(expected)
-    plain = evaluate_swapping(Known(), data, "test", SwapProtocol(conditions=3, head=False, parts=2), classifier)
-    expected = inception_score(classifier.probabilities(opened.poses[references]), 2)
+    plain = evaluate_swapping(Known(), data, "test", SwapProtocol(conditions=3, head=False, parts=2), toy)
+    expected = inception_score(toy.probabilities(opened.poses[references]), 2)
     assert plain.scalars["is_reference"] == pytest.approx(expected[0]) and "without a pasted head" in plain.protocol
-    photos = classifier.probabilities(opened.images[conditions(6, 3, 0)[:, 1]])
+    photos = toy.probabilities(opened.images[conditions(6, 3, 0)[:, 1]])
     right = np.mean((opened.images[:, 0, 0, 0] <= 127) == opened.labels)
     assert found.scalars["photos.classifier_accuracy"] == pytest.approx(100 * right)
     assert found.scalars["photos.is_reference"] == pytest.approx(inception_score(photos, 2)[0])
@@ -235,6 +236,16 @@ def test_protocol_against_what_is_known():
     assert found.scalars["photos.pair_l1"] == pytest.approx(distance, rel=1e-5)
     masks = np.mean([np.abs(0.25 - (opened.segments[row] > 0)).mean() for row in range(6)])
     assert found.scalars["mask_l1"] == pytest.approx(masks, rel=1e-5)
+
+
+def test_a_test_split_alone_is_measured_where_nothing_has_to_be_learnt(monkeypatch):
+    """Such as Clothing Co-Parsing, by Inception-v3."""
+    monkeypatch.setattr(classifier, "open_classifier", lambda options: Classifier())
+    data = SwapData(PersonImages("mine", {"test": people("test")}, ("x", "y", "z")), SIDE, SIDE)
+    recipe = SWAP.recipe("tiny", classifier="inception_v3", baselines=())
+    assert SWAP.evaluate(Known(), data, recipe, "test").scalars["is_reference"] >= 1
+    with pytest.raises(UserError, match="'train'"):
+        SWAP.evaluate(Known(), data, SWAP.recipe("tiny", baselines=()), "test")
 
 
 def test_similarity_is_to_the_condition():
