@@ -29,6 +29,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from tests.blackbox.models import BEAT_SECONDS
+
 Code = grpc.StatusCode
 TIMEOUT = 30.0
 
@@ -55,6 +57,14 @@ def eventually(condition: Callable[[], Any], seconds: float = TIMEOUT) -> Any:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
     return result
+
+
+def stopped(beat: Path) -> bool:
+    """Whether a held run that has written the file `beat` writes it no more, for six times as long as it would."""
+    assert beat.exists(), "it never ran"
+    last = beat.stat().st_mtime_ns
+    time.sleep(6 * BEAT_SECONDS)
+    return beat.stat().st_mtime_ns == last
 
 
 @dataclasses.dataclass(frozen=True)
