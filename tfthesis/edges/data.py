@@ -124,9 +124,9 @@ class EdgeData(ImageRows):
 
     Labels of training images are made once, when a split is first trained on, and kept in memory, a byte a pixel. Files
     that cannot be read are skipped and listed, and so are training images whose annotators agree on no edge; edges of
-    another size than their image are an error. So are edges of the
-    measured splits, `val` and `test`, that are empty or cannot be read: without such an image what a network finds in
-    it would count nowhere, and `training.edge_evaluation` refuses the same files.
+    another size than their image are an error. So are edges of the measured splits, `val` and `test`, that are empty or
+    cannot be read: without such an image what a network finds in it would count nowhere, and `training.edge_evaluation`
+    refuses the same files.
 
     Args:
         dataset: what a reader returned.
