@@ -59,7 +59,7 @@ setup(
             "nbclient",
             "nbformat",
             "packaging",
-            "pytest",
+            "pytest<9.2",  # from which on pytest-xdist 3.8 shares out the tests of a group, silently
             "pytest-xdist",
             "pyyaml",
             "ruff",
