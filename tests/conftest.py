@@ -62,13 +62,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         _split_cpu()
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fail where the groups are not kept: what a file prepares once would be prepared by every process."""
-    split = [item.nodeid for item in session.items if "@" not in item.nodeid.rpartition("]")[2]]
-    if session.config.getoption("loadgroup", False) and split:
-        raise pytest.UsageError(f"this pytest and pytest-xdist do not keep groups of tests together: {split[0]}")
-
-
 def _split_cpu() -> None:
     import tensorflow as tf
 

@@ -234,3 +234,10 @@ def test_commands_of_the_readme_exist():
         assert done.returncode == 0, f"{module}: {done.stderr}"
         for option in options:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", done.stdout), f"{module} has no option {option}"
+
+
+def test_tests_of_a_file_stay_in_one_process(request):
+    """Else what a file prepares once, such as a trained model, would be prepared by every process."""
+    if not request.config.getoption("loadgroup", False):
+        pytest.skip("one process runs all tests, or --dist is not loadgroup")
+    assert request.node.nodeid.endswith("@tests/test_house.py"), "pytest-xdist does not mark groups with this pytest"
