@@ -338,8 +338,10 @@ pathlib.Path(sys.argv[1], "got").write_text(repr(got))
 sys.exit(143)
 """
 STARTING = """
-import contextlib, sys, threading, time
+import contextlib, signal, sys, threading, time
 from training.reproduction import commands
+# Ignored where a shell without job control started the tests in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 commands.command = lambda request, folder: [sys.executable, *sys.argv[1:]]
 made = commands.Commands()
 def run():
