@@ -171,9 +171,19 @@ def test_domains_that_do_not_fit(tmp_path):
         ({"decay_epochs": 9}, "'decay_epochs': expected 0 to epochs=2, got 9"),
         ({"cycle_weight": -1.0}, "'cycle_weight': expected 0 or more, got -1.0"),
         ({"width": 40}, "scenes are square"),
+        ({"scorer_batch_size": 0}, "'scorer_batch_size': expected 1 or more, got 0"),
+        ({"scorer_epochs": -1}, "'scorer_epochs': expected 0 or more, got -1"),
+        ({"scorer_weights": "vgg.h5"}, "'scorer_weights': they are VGG-16's and do not fit scorer_trunk=tiny"),
     ):
         with pytest.raises(UserError, match=message):
             GAN.data(GAN.recipe("tiny", **fields), "scenes", None)
+
+
+def test_missing_weights_of_the_scorer_are_told_before_the_first_step():
+    recipe = GAN.recipe("tiny", scorer_trunk="vgg16", scorer_weights="nowhere.h5")
+    (stage,) = GAN.stages(recipe)
+    with pytest.raises(UserError, match=r"weights of VGG-16: no file nowhere.h5"):
+        GAN.compile(GAN.build(recipe, spec()), recipe, stage)
 
 
 @pytest.mark.parametrize(
