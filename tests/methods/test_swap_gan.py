@@ -81,7 +81,8 @@ def test_ablations_have_the_parts_that_are_left():
     assert found["deconvolution"] == adversaries | {"condition": 1.0, "mask": 5.0}
     assert found["perceptual"] == found["deconvolution"] | {"perceptual": 0.0001}
     data = SwapData(dataset(), SIDE, SIDE)
-    models = {variant: SWAP.build(SWAP.recipe("tiny", variant), data.spec) for variant in SWAP.variants}
+    ablations = ("without_generator_2", "without_generator_3")
+    models = {variant: SWAP.build(SWAP.recipe("tiny", variant), data.spec) for variant in ablations}
     assert models["without_generator_2"].generator_2 is None and models["without_generator_3"].generator_3 is None
     assert "perceptual_layers" in SWAP.recipe("thesis").idle()
     assert "mask_weight" in SWAP.recipe("thesis", "without_generator_3").idle()
@@ -321,7 +322,7 @@ def test_checkerboards_are_what_alternates_both_ways():
 
 
 def test_pictures_show_every_stage(tmp_path):
-    data = SWAP.data(SWAP.recipe("tiny"), "paper_dolls", None)
+    data = SWAP.data(SWAP.recipe("tiny", persons=(1, 1, 2)), "paper_dolls", None)
     heights = {}
     for variant in (None, "without_generator_2", "without_generator_3"):
         model = SWAP.build(SWAP.recipe("tiny", variant), data.spec)
