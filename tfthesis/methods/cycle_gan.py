@@ -56,7 +56,9 @@ class CycleGANRecipe(Recipe):
     )
 
     generators: tuple[int, int] = setting(
-        (2, 2), "steps of the chains from A to B and from B to A; (1, 1) is vanilla", source="section 8.1.2"
+        (2, 2),
+        "steps of the chains from A to B and from B to A; (1, 1) with similarity_weight=0 is vanilla",
+        source="section 8.1.2",
     )
     shared: bool = setting(
         False, "pass one generator several times instead of a chain of different ones", source="outlook of chapter 9"
