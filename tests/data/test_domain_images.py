@@ -7,9 +7,11 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 
 from tfthesis.data.domain_images import Domain, domain_names, held_out, open_domains, two_domains
 from tfthesis.data.halves import Half
+from tfthesis.data.images import decode
 from tfthesis.data.readers.cityscapes import CLASSES as STREET
 from tfthesis.data.readers.cmp_facades import CLASSES as FACADE
 from tfthesis.data.segmented_images import IGNORED, SegmentedImages
@@ -67,6 +69,24 @@ def test_side_by_side(tmp_path):
         open_domains("side_by_side", tmp_path, val_images=4)
     with pytest.raises(UserError, match="two images of one width side by side, got 7 columns"):
         Half(write(tmp_path / "odd.png", (7, 4)), "left").pixels()
+    cut = write(tmp_path / "cut.png", (64, 64))
+    cut.write_bytes(cut.read_bytes()[:60])
+    with pytest.raises(UserError, match="cut.png: it does not decode, it is damaged or cut off"):
+        Half(cut, "left").pixels()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_halves_are_read_as_whole_images_are(tmp_path, side):
+    """Transparent pixels are white, and of 16 bits the high ones count."""
+    values = np.random.default_rng(0).integers(0, 2**16, (6, 10), np.uint16)
+    rgba = np.random.default_rng(0).integers(0, 256, (6, 10, 4), np.uint8)
+    for name, image in (("deep", PIL.Image.fromarray(values)), ("alpha", PIL.Image.fromarray(rgba))):
+        image.save(tmp_path / f"{name}.png")
+        whole = decode(tf.constant((tmp_path / f"{name}.png").read_bytes())).numpy()
+        expected = whole[:, :5] if side == "left" else whole[:, 5:]
+        half = Half(tmp_path / f"{name}.png", side)
+        np.testing.assert_array_equal(half.pixels(), expected, err_msg=name)
+        np.testing.assert_array_equal(decode(tf.constant(half.read_bytes())), expected, err_msg=name)
 
 
 def sbir_archive(folder, photos="images"):

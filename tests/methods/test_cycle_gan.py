@@ -61,12 +61,15 @@ def places(images, among):
 
 def test_thesis_network():
     """check figures: Long and Nest have 51,042,190 weights, vanilla 28,285,832, at 256 pixels."""
-    counts = {}
-    for variant in (None, "long", "vanilla"):
-        # Counted at a quarter of the sides: no weight depends on them.
-        model = GAN.build(GAN.recipe("thesis", variant, pool=0), spec(64))
-        counts[variant] = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-    assert counts == {None: 51_042_190, "long": 51_042_190, "vanilla": 28_285_832}
+    # Counted at a quarter of the sides: no weight depends on them.
+    model = GAN.build(GAN.recipe("thesis", pool=0), spec(64))
+    whole = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+    assert whole == 51_042_190 and model.steps == (2, 2)
+    assert whole - sum(chain[1].count_params() for chain in (model.to_b, model.to_a)) == 28_285_832
+    # Long differs in its losses alone, vanilla also in the second generators, which it does not have.
+    losses = {"inner_cycles", "similarity_weight"}
+    assert set(GAN.variants["long"]) == losses and set(GAN.variants["vanilla"]) == losses | {"generators"}
+    assert GAN.variants["vanilla"]["generators"] == (1, 1)
 
 
 def test_stages_have_the_parts_of_their_equations():
@@ -171,9 +174,19 @@ def test_domains_that_do_not_fit(tmp_path):
         ({"decay_epochs": 9}, "'decay_epochs': expected 0 to epochs=2, got 9"),
         ({"cycle_weight": -1.0}, "'cycle_weight': expected 0 or more, got -1.0"),
         ({"width": 40}, "scenes are square"),
+        ({"scorer_batch_size": 0}, "'scorer_batch_size': expected 1 or more, got 0"),
+        ({"scorer_epochs": -1}, "'scorer_epochs': expected 0 or more, got -1"),
+        ({"scorer_weights": "vgg.h5"}, "'scorer_weights': they are VGG-16's and do not fit scorer_trunk=tiny"),
     ):
         with pytest.raises(UserError, match=message):
             GAN.data(GAN.recipe("tiny", **fields), "scenes", None)
+
+
+def test_missing_weights_of_the_scorer_are_told_before_the_first_step():
+    recipe = GAN.recipe("tiny", scorer_trunk="vgg16", scorer_weights="nowhere.h5")
+    (stage,) = GAN.stages(recipe)
+    with pytest.raises(UserError, match=r"weights of VGG-16: no file nowhere.h5"):
+        GAN.compile(GAN.build(recipe, spec()), recipe, stage)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfthesis.adversarial.data import network_values, pixel_values
+from tfthesis.data import person_images
 from tfthesis.data.person_images import BODY, People, PersonImages
 from tfthesis.discovery import load_method
 from tfthesis.errors import UserError
@@ -80,7 +81,8 @@ def test_ablations_have_the_parts_that_are_left():
     assert found["deconvolution"] == adversaries | {"condition": 1.0, "mask": 5.0}
     assert found["perceptual"] == found["deconvolution"] | {"perceptual": 0.0001}
     data = SwapData(dataset(), SIDE, SIDE)
-    models = {variant: SWAP.build(SWAP.recipe("tiny", variant), data.spec) for variant in SWAP.variants}
+    ablations = ("without_generator_2", "without_generator_3")
+    models = {variant: SWAP.build(SWAP.recipe("tiny", variant), data.spec) for variant in ablations}
     assert models["without_generator_2"].generator_2 is None and models["without_generator_3"].generator_3 is None
     assert "perceptual_layers" in SWAP.recipe("thesis").idle()
     assert "mask_weight" in SWAP.recipe("thesis", "without_generator_3").idle()
@@ -159,6 +161,11 @@ def test_files_are_read_and_what_does_not_decode_is_left_out_with_its_pairs(tmp_
 def test_data_and_recipes_that_do_not_fit():
     with pytest.raises(UserError, match="split 'train' has no pairs; training needs two images of one person"):
         SwapData(dataset(pairs=np.zeros((0, 2), int)), SIDE, SIDE).size("train")
+    alone = {"train": people("train"), "val": people("val").take([0]), "test": people("test")}
+    data = SwapData(PersonImages("mine", alone, ("x", "y", "z")), SIDE, SIDE)
+    assert (data.size("train"), data.size("test")) == (3, 3)
+    with pytest.raises(UserError, match="split 'val' has 1 usable image; a swap is of two"):
+        data.size("val")
     for fields, message in (
         ({"height": 36, "width": 36}, "'height': expected a multiple of 8 from 24 pixels, got 36"),
         ({"width": 16}, "'width': expected a multiple of 8 from 24 pixels, got 16"),
@@ -168,6 +175,9 @@ def test_data_and_recipes_that_do_not_fit():
         ({"conditions": 0}, "'conditions': expected 1 or more, got 0"),
         ({"mask_weight": -1.0}, "'mask_weight': expected 0 or more, got -1.0"),
         ({"decay_epochs": 3}, "'decay_epochs': expected 0 to epochs=2, got 3"),
+        ({"classifier_epochs": 0}, "'classifier_epochs': expected 1 or more, got 0"),
+        ({"classifier_batch_size": 0}, "'classifier_batch_size': expected 1 or more, got 0"),
+        ({"classifier_filters": 0}, "'classifier_filters': expected 1 or more, got 0"),
         ({"perceptual_weight": 1.0, "perceptual_layers": ()}, "'perceptual_layers': expected the name of a layer"),
         (
             {"baselines": ("poison",)},
@@ -176,6 +186,17 @@ def test_data_and_recipes_that_do_not_fit():
     ):
         with pytest.raises(UserError, match=message):
             SWAP.data(SWAP.recipe("tiny", **fields), "paper_dolls", None)
+
+
+def test_a_classifier_that_cannot_be_had_is_told_before_the_first_step(monkeypatch):
+    monkeypatch.setattr(person_images, "open_people", lambda *_, **__: dataset(labels=False))
+    with pytest.raises(UserError, match="'classifier': clothes needs labels of two classes or more, person_folders"):
+        SWAP.data(SWAP.recipe("tiny", dataset="person_folders"), "person_folders", None)
+    recipe = SWAP.recipe("tiny", classifier="inception_v3", classifier_weights="nowhere.h5")
+    data = SWAP.data(recipe, "person_folders", None)
+    (stage,) = SWAP.stages(recipe)
+    with pytest.raises(UserError, match="classifier 'inception_v3': no file nowhere.h5"):
+        SWAP.compile(SWAP.build(recipe, data.spec), recipe, stage)
 
 
 class Classifier:
@@ -301,7 +322,7 @@ def test_checkerboards_are_what_alternates_both_ways():
 
 
 def test_pictures_show_every_stage(tmp_path):
-    data = SWAP.data(SWAP.recipe("tiny"), "paper_dolls", None)
+    data = SWAP.data(SWAP.recipe("tiny", persons=(1, 1, 2)), "paper_dolls", None)
     heights = {}
     for variant in (None, "without_generator_2", "without_generator_3"):
         model = SWAP.build(SWAP.recipe("tiny", variant), data.spec)

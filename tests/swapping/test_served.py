@@ -163,3 +163,13 @@ def test_ablations_answer_with_what_they_have():
 def test_requests_that_do_not_fit(changes, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         ask(model_of(), request(**changes)[0])
+
+
+def test_a_swap_needs_one_of_each():
+    """Of inputs of different lengths none is left out in silence; it is the graph that does not know them."""
+    given, signature = request()[0], swap_signatures(model_of(), SPEC).signatures["swap_clothes"]
+    function = tf.function(lambda **inputs: signature.function(**inputs)).get_concrete_function(**signature.inputs)
+    for longer in (INPUTS[:1], INPUTS[1:]):
+        tensors = {name: tf.constant([given[name]] * (2 if name in longer else 1)) for name in INPUTS}
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected as many of each input, got"):
+            function(**tensors)

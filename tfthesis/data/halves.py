@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import tensorflow as tf
 
 from tfthesis.data.image_text import image_identity
-from tfthesis.data.images import read_image
+from tfthesis.data.images import decode, read_image
 from tfthesis.errors import UserError
 
 SIDES = ("left", "right")
@@ -40,14 +41,13 @@ class Half:
         """Return the half, uint8 `[H, W / 2, 3]`.
 
         Raises:
-            UserError: the file cannot be read, or its width is odd.
+            UserError: the file cannot be read or does not decode, or its width is odd.
         """
         data = read_image(self.path)
         try:
-            with PIL.Image.open(io.BytesIO(data)) as image:
-                whole = np.array(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{self.path}: {error}") from error
+            whole = decode(tf.constant(data)).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise UserError(f"{self.path}: it does not decode, it is damaged or cut off") from error
         width = whole.shape[1]
         if width % 2:
             raise UserError(f"{self.path}: expected two images of one width side by side, got {width} columns")

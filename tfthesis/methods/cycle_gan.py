@@ -30,6 +30,7 @@ networks = LazyModule("tfthesis.adversarial.networks")
 scoring = LazyModule("tfthesis.adversarial.scorer")
 served = LazyModule("tfthesis.adversarial.served")
 translation = LazyModule("tfthesis.adversarial.data")
+vgg = LazyModule("tfthesis.trunks.vgg")
 
 _PAPER = "CycleGAN paper; section 8.1.3 leaves it open"
 _STRIDE = 4
@@ -55,7 +56,9 @@ class CycleGANRecipe(Recipe):
     )
 
     generators: tuple[int, int] = setting(
-        (2, 2), "steps of the chains from A to B and from B to A; (1, 1) is vanilla", source="section 8.1.2"
+        (2, 2),
+        "steps of the chains from A to B and from B to A; (1, 1) with similarity_weight=0 is vanilla",
+        source="section 8.1.2",
     )
     shared: bool = setting(
         False, "pass one generator several times instead of a chain of different ones", source="outlook of chapter 9"
@@ -145,15 +148,20 @@ def _check(recipe: CycleGANRecipe) -> None:
                 f"recipe field {field!r}: expected a multiple of {_STRIDE} from {_SMALLEST} pixels, got {value}"
             )
     least = {"generators": min(recipe.generators), "filters": recipe.filters, "batch_size": recipe.batch_size}
-    least |= {"discriminator_filters": recipe.discriminator_filters, "epochs": recipe.epochs}
+    least |= {name: getattr(recipe, name) for name in ("discriminator_filters", "epochs", "scorer_batch_size")}
     for field, value in least.items():
         if value < 1:
             raise UserError(f"recipe field {field!r}: expected 1 or more, got {getattr(recipe, field)}")
-    for field in ("blocks", "pool", "cycle_weight", "similarity_weight", "identity_weight", "weight_decay"):
+    weights = ("cycle_weight", "similarity_weight", "identity_weight", "weight_decay")
+    for field in ("blocks", "pool", "scorer_epochs", *weights):
         if getattr(recipe, field) < 0:
             raise UserError(f"recipe field {field!r}: expected 0 or more, got {getattr(recipe, field)}")
     if not 0 <= recipe.decay_epochs <= recipe.epochs:
         raise UserError(f"recipe field 'decay_epochs': expected 0 to epochs={recipe.epochs}, got {recipe.decay_epochs}")
+    if recipe.scorer_epochs and recipe.scorer_weights and recipe.scorer_trunk != "vgg16":
+        raise UserError(
+            f"recipe field 'scorer_weights': they are VGG-16's and do not fit scorer_trunk={recipe.scorer_trunk}"
+        )
 
 
 def build(recipe: CycleGANRecipe, spec: Spec) -> keras.Model:
@@ -208,7 +216,13 @@ def stages(recipe: CycleGANRecipe) -> tuple[Stage, ...]:
 
 
 def compile(model: keras.Model, recipe: CycleGANRecipe, stage: Stage) -> None:
-    """Set an Adam for the generators and one for the discriminators, and the loss parts."""
+    """Set an Adam for the generators and one for the discriminators, and the loss parts.
+
+    Raises:
+        UserError: the file of the scorer's weights is missing, which is read only after an epoch.
+    """
+    if recipe.scorer_epochs:
+        vgg.check_weights_file(recipe.scorer_weights)
     generator, discriminator = (
         keras.optimizers.Adam(stage.learning_rate, recipe.beta, epsilon=recipe.epsilon) for _ in range(2)
     )

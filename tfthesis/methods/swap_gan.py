@@ -131,7 +131,11 @@ class SwapGANRecipe(Recipe):
 
 
 def data(recipe: SwapGANRecipe, name: str, directory: Path | None) -> SwapData:
-    """Open a dataset of persons; see `tfthesis.data.person_images.open_people`."""
+    """Open a dataset of persons; see `tfthesis.data.person_images.open_people`.
+
+    Raises:
+        UserError: a recipe or a dataset that does not fit, or without the labels that its classifier learns.
+    """
     _check(recipe)
     options = reader_options(recipe.reader)
     if name == "paper_dolls":
@@ -141,7 +145,14 @@ def data(recipe: SwapGANRecipe, name: str, directory: Path | None) -> SwapData:
         if twice:
             raise UserError(f"recipe field 'reader': {twice[0]} of paper dolls is a field of the recipe, set that one")
         options |= {"persons": recipe.persons, "size": recipe.height}
-    return swapping.SwapData(people.open_people(name, directory, **options), recipe.height, recipe.width)
+    dataset = people.open_people(name, directory, **options)
+    if recipe.classifier == "clothes" and len(dataset.classes) < 2:
+        # It would be missed only when a trained model is measured.
+        raise UserError(
+            f"recipe field 'classifier': clothes needs labels of two classes or more, {name} has "
+            f"{len(dataset.classes)}; set classifier=inception_v3"
+        )
+    return swapping.SwapData(dataset, recipe.height, recipe.width)
 
 
 def _check(recipe: SwapGANRecipe) -> None:
@@ -152,7 +163,11 @@ def _check(recipe: SwapGANRecipe) -> None:
                 f"recipe field {field!r}: expected a multiple of {_STRIDE} from {_SMALLEST} pixels, got {value}"
             )
     fields = ("filters", "mask_filters", "discriminator_filters", "batch_size", "epochs", "conditions")
-    for least, names in ((1, (*fields, "inception_parts")), (0, ("blocks", "mask_weight", "perceptual_weight"))):
+    small = ("classifier_filters", "classifier_epochs", "classifier_batch_size")
+    for least, names in (
+        (1, (*fields, *small, "inception_parts")),
+        (0, ("blocks", "mask_weight", "perceptual_weight")),
+    ):
         for field in names:
             if getattr(recipe, field) < least:
                 raise UserError(f"recipe field {field!r}: expected {least} or more, got {getattr(recipe, field)}")
@@ -206,7 +221,13 @@ def stages(recipe: SwapGANRecipe) -> tuple[Stage, ...]:
 
 
 def compile(model: keras.Model, recipe: SwapGANRecipe, stage: Stage) -> None:
-    """Set an Adam for the generators and one for the discriminator, and the loss parts."""
+    """Set an Adam for the generators and one for the discriminator, and the loss parts.
+
+    Raises:
+        UserError: the file of Inception-v3's weights is missing, which is read only after the training.
+    """
+    if recipe.classifier == "inception_v3":
+        classifiers.check_weights_file(recipe.classifier_weights)
     generator, discriminator = (
         keras.optimizers.Adam(stage.learning_rate, recipe.beta, epsilon=recipe.epsilon) for _ in range(2)
     )

@@ -119,6 +119,12 @@ def open_classifier(
     return ClothesClassifier(f"a small network that names {len(classes)} classes of clothes", network, classes)
 
 
+def check_weights_file(weights: str) -> None:
+    """Raise `UserError` if `weights` name a file of Inception-v3 that is not there."""
+    if weights != DOWNLOAD and not Path(weights).is_file():
+        raise UserError(f"classifier 'inception_v3': no file {weights}")
+
+
 def _network(shape: tuple[int, ...], classes: int, filters: int) -> keras.Model:
     """Return four convolutions with stride 2, each normalised, and a dense layer of their mean and greatest values."""
     values = inputs = keras.Input(shape, name="image")
@@ -161,6 +167,7 @@ def _moved(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def _inception(weights: str) -> keras.Model:
     """Return Inception-v3 behind what its inputs need."""
+    check_weights_file(weights)
     try:
         network = keras.applications.InceptionV3(weights=DOWNLOAD if weights == DOWNLOAD else None)
     except Exception as error:  # keras.utils.get_file raises a bare Exception when the network fails
@@ -169,13 +176,10 @@ def _inception(weights: str) -> keras.Model:
             "elsewhere and give the file as weights, or take the classifier of clothes."
         ) from error
     if weights != DOWNLOAD:
-        path = Path(weights)
-        if not path.is_file():
-            raise UserError(f"classifier 'inception_v3': no file {path}")
         try:
-            network.load_weights(path)
+            network.load_weights(weights)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"weights {path} do not fit Inception-v3 with its classifier: {error}") from error
+            raise UserError(f"weights {weights} do not fit Inception-v3 with its classifier: {error}") from error
     inputs = keras.Input((None, None, 3), name="image")
     scaled = keras.layers.Resizing(_INCEPTION_SIDE, _INCEPTION_SIDE)(inputs)
     return keras.Model(inputs, network(keras.layers.Rescaling(1 / 127.5, -1)(scaled)))

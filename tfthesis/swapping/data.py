@@ -141,14 +141,18 @@ class SwapData:
         """Return the pairs of `split`.
 
         Raises:
-            UserError: an unknown split, or no pair to train on.
+            UserError: an unknown split, no pair to train on, or one image alone where swaps are measured.
         """
-        count = len(self.opened(split).pairs)
+        opened = self.opened(split)
+        count = len(opened.pairs)
         if split == "train" and not count:
             raise UserError(
                 f"{self.dataset.name}: split 'train' has no pairs; training needs two images of one person in the same "
                 "clothes and different poses"
             )
+        if split != "train" and len(opened.ids) < 2:
+            # An epoch would be over before the measuring tells.
+            raise UserError(f"{self.dataset.name}: split {split!r} has 1 usable image; a swap is of two")
         return count
 
     def item_ids(self, split: str, rows: np.ndarray) -> list[str]:

@@ -83,9 +83,16 @@ def swap_signatures(model: keras.Model, spec: Spec) -> Served:
     names += ["mask_bytes"] if model.generator_3 is not None else []
 
     def swap_clothes(**given: tf.Tensor) -> dict[str, tf.Tensor]:
+        counts = tf.stack([tf.shape(given[name])[0] for name in INPUTS])
+        # The map goes by the first input alone: what the others have more would be left out.
+        equal = tf.debugging.Assert(
+            tf.reduce_all(tf.equal(counts, counts[0])), ["expected as many of each input, got", counts], summarize=9
+        )
         # One at a time: images differ in size.
         outputs = dict.fromkeys(names, tf.TensorSpec([], tf.string))
-        return tf.map_fn(one, tuple(given[name] for name in INPUTS), fn_output_signature=outputs)
+        with tf.control_dependencies([equal] if equal is not None else []):
+            each = tuple(tf.identity(given[name]) for name in INPUTS)
+        return tf.map_fn(one, each, fn_output_signature=outputs)
 
     signature = Signature(
         swap_clothes,

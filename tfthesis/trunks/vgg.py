@@ -83,6 +83,14 @@ def check_starting_weights(trunk: str, weights: str) -> None:
         raise UserError(f"recipe field 'weights': they are VGG-16's and do not fit trunk={trunk}")
 
 
+def check_weights_file(weights: str) -> None:
+    """Raise `UserError` if `weights` name a file that is not there."""
+    if weights not in ("", DOWNLOAD) and not Path(weights).is_file():
+        raise UserError(
+            f"weights of VGG-16: no file {weights}; expected {DOWNLOAD!r} or a .weights.h5, .h5 or .keras file"
+        )
+
+
 def convolution(channels: int, kernel: int, name: str, *, padding: str = "same", dtype: str) -> keras.layers.Conv2D:
     """Return a convolution with a rectifier, as VGG-16's are."""
     return keras.layers.Conv2D(
@@ -159,8 +167,7 @@ def _downloaded(top: bool) -> keras.Model:
 
 
 def _from_file(path: Path, needs_top: bool) -> keras.Model:
-    if not path.is_file():
-        raise UserError(f"weights of VGG-16: no file {path}; expected 'imagenet' or a .weights.h5, .h5 or .keras file")
+    check_weights_file(str(path))
     for top in (True,) if needs_top else (False, True):
         network = keras.applications.VGG16(weights=None, include_top=top)
         try:
