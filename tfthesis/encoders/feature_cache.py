@@ -65,7 +65,8 @@ def cached_features(
     Args:
         encoder: maps the items to features `[B, D]`.
         items: for an image encoder bytes or paths, for a text encoder strings.
-        dataset: fingerprint of the dataset; with the encoder's own and the items' it names the cache folder.
+        dataset: fingerprint of the dataset, or of the content of `items` where their features should outlast a change
+            of the others; with the encoder's own and the items' names and sizes it names the cache folder.
         cache: parent of the cache folders; None takes `default_cache`.
         progress: called with (items done, items in all) after each batch.
 
