@@ -12,7 +12,7 @@ from PIL import Image
 
 from tfthesis.data.searched_images import open_searched
 from tfthesis.deep_index.data import Axis, IndexedImageData
-from tfthesis.deep_index.pieces import cut_by_content
+from tfthesis.deep_index.pieces import cut_by_content, regrouped
 from tfthesis.encoders import feature_cache, open_encoder
 
 
@@ -43,6 +43,19 @@ def test_one_image_changes_the_pieces_around_it_alone(place, what):
 def test_the_key_is_of_the_images_and_their_order():
     one, two = cut_by_content(digests("a", "b"), 100), cut_by_content(digests("b", "a"), 100)
     assert one == cut_by_content(digests("a", "b"), 100) and one[-1].key != two[-1].key
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 9), st.data())
+def test_groups_are_the_same_however_pieces_are_cut(good, size, data):
+    kept = np.flatnonzero(good)
+    bounds = sorted(data.draw(st.sets(st.integers(1, len(kept) - 1)))) if len(kept) > 1 else []
+    pieces = [(part, [part * 2.0, np.stack([part, part], 1)]) for part in np.split(kept, bounds) if len(part)]
+    groups = list(regrouped(iter(pieces), size))
+    expected = [kept[kept // size == group] for group in np.unique(kept // size)]
+    assert [places.tolist() for places, _ in groups] == [places.tolist() for places in expected]
+    for places, (first, second) in groups:
+        np.testing.assert_array_equal(first, places * 2.0)
+        np.testing.assert_array_equal(second, np.stack([places, places], 1))
 
 
 @pytest.fixture

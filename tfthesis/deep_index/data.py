@@ -15,15 +15,15 @@ import tensorflow as tf
 
 from tfthesis.data.images import ImageSource, check_source
 from tfthesis.data.searched_images import Query, SearchedImages
-from tfthesis.deep_index.pieces import Piece, cut_by_content
+from tfthesis.deep_index.pieces import Piece, cut_by_content, regrouped
 from tfthesis.encoders.feature_cache import cached_features
 from tfthesis.encoders.patches import PyramidPatches
 from tfthesis.errors import UserError, closest
 from tfthesis.inverted_index.codebook import codebook_size
 from tfthesis.method import SPLITS, Spec
 
-# Images whose features are in memory at a time, and in one folder of the cache, at most.
-_PIECE = 256
+# Images whose features are in memory at a time, and those in one folder of the cache, at most.
+_GROUP, _PIECE = 512, 256
 _READERS = 4
 
 
@@ -121,7 +121,7 @@ class IndexedImageData:
     def features(self, split: str) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Yield rows of usable images, and their features `[n, P, D]` float32 for each axis, piece by piece."""
         part, start = self._parts[split], 0
-        for places, features in self._image_pieces(part):
+        for places, features in regrouped(self._image_pieces(part), _GROUP):
             yield np.arange(start, start + len(places)), features
             start += len(places)
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+# Places in a list of images, rising, and arrays with a row for each of them.
+Found = tuple[np.ndarray, list[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,3 +49,26 @@ def cut_by_content(digests: Sequence[bytes], most: int) -> list[Piece]:
         Piece(start, stop, hashlib.sha256(b"".join(digests[start:stop])).hexdigest())
         for start, stop in zip(starts, ends, strict=True)
     ]
+
+
+def regrouped(found: Iterable[Found], size: int) -> Iterator[Found]:
+    """Yield what pieces hold, the places below `size` together, then those below `2 * size`, and so on.
+
+    What is computed group by group is then the same however the pieces were cut.
+    """
+    held: list[Found] = []
+    for places, arrays in found:
+        groups = places // size
+        for group in np.unique(groups).tolist():
+            if held and held[0][0][0] // size != group:
+                yield _joined(held)
+                held = []
+            own = groups == group
+            held.append((places[own], [array[own] for array in arrays]))
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[Found]) -> Found:
+    places, arrays = zip(*held, strict=True)
+    return np.concatenate(places), [np.concatenate(parts) for parts in zip(*arrays, strict=True)]
