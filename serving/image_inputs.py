@@ -15,7 +15,7 @@ import tensorflow as tf
 from serving.errors import exhausted, invalid
 from tfthesis.data.image_header import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, check_header
 from tfthesis.data.images import decode
-from tfthesis.errors import UserError
+from tfthesis.errors import UserError, operation_message
 
 #: Inputs of this name, or whose names end in "_" and it, are encoded images in every export of this project, if they
 #: are strings.
@@ -65,7 +65,7 @@ def check_decodes(alias: str, rows: np.ndarray) -> None:
             with tf.device("CPU"):
                 decode(tf.constant(data))
         except tf.errors.InvalidArgumentError as error:
-            reason = f"it does not decode, it is damaged or cut off ({error.message})"
+            reason = f"it does not decode, it is damaged or cut off ({operation_message(error.message)})"
             raise invalid(f"input {alias!r}, row {number}: image: {reason}") from error
 
 

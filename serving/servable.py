@@ -29,7 +29,7 @@ from serving.image_inputs import ImageLimits
 from serving.manifest import has_manifest, other_versions
 from serving.metrics import Metrics
 from serving.signature import DEFAULT_SIGNATURE, Signature, read_signatures
-from tfthesis.errors import UserError
+from tfthesis.errors import UserError, operation_message
 from tfthesis.export.manifest import verify_export
 
 logger = logging.getLogger(__name__)
@@ -98,10 +98,10 @@ class Servable:
         self._limits = limits
         self._metrics = metrics or Metrics()
         # Only an export of this project promises that a string input named `image` is an encoded image.
-        self._checks_images = has_manifest(path)
+        self._is_ours = has_manifest(path)
         self._batchers: dict[str, Batcher] = {}
         self._is_warm = False
-        if self._checks_images:
+        if self._is_ours:
             _verify(path)
             for difference in other_versions(path):
                 logger.warning("%s version %d was exported with %s", name, version, difference)
@@ -164,7 +164,7 @@ class Servable:
         images = [
             alias
             for alias, dtype in signature.inputs.items()
-            if self._checks_images and image_inputs.are_images(alias) and dtype == tf.string
+            if self._is_ours and image_inputs.are_images(alias) and dtype == tf.string
         ]
         for alias in images:
             image_inputs.check_images(alias, inputs[alias], self._limits.images)
@@ -174,6 +174,8 @@ class Servable:
             if error.code is grpc.StatusCode.INVALID_ARGUMENT:
                 for alias in images:
                     image_inputs.check_decodes(alias, inputs[alias])
+                if self._is_ours:
+                    raise invalid(operation_message(error.message)) from error
             raise
 
     def run(

@@ -79,6 +79,10 @@ def execute(
         return run.read_json("evaluation.json")
     if is_chief(scope):
         progress.log_to(folder / "run.log")
+        # Computes the features that are missing, before other workers wait for a step of this one.
+        split_sizes(data)
+
+    def begin() -> None:
         if changed:
             _record_change(run, changed)
         _record(run, request, data, command)
@@ -95,6 +99,7 @@ def execute(
         progress=progress,
         allow_change=allow_change,
         checkpoint_every=checkpoint_every,
+        begin=begin,
     )
     return _finish(run, request, data, model, progress) if is_chief(scope) else None
 
@@ -146,7 +151,7 @@ def fits_of(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _record(run: RunDirectory, request: Request, data: Data, command: Sequence[str] | None) -> None:
-    """Write what the run is made of, once the features of every split are there."""
+    """Write what the run is made of; the features of every split are there."""
     from tfthesis.encoders.fitted import keep_fits
 
     sizes = split_sizes(data)

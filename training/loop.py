@@ -7,6 +7,7 @@ metrics, and the `Position` of the run) or a function of (seed, stage, epoch, ro
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ def train(
     allow_change: bool = False,
     checkpoint_every: int | None = None,
     stop: Callable[[], int] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> keras.Model:
     """Return the model of `recipe`, trained through all its stages; resumes what `run` holds.
 
@@ -61,6 +63,8 @@ def train(
             written within an epoch when the last is a minute old.
         stop: asked after each step; returns 0, or the number of a signal to stop as if it had come. Unless
             given, SIGINT and SIGTERM are watched and held back until a checkpoint is written.
+        begin: called once by the first worker, when it is known that the checkpoint fits the model and nothing is
+            trained yet: what an earlier recipe left in the folder is out of date from here on.
 
     Raises:
         UserError: recipe, data or seed changed; no checkpoint is whole; the disk is full.
@@ -75,25 +79,32 @@ def train(
     try:
         with lock, watch as asked:
             session = Session(method, recipe, data, run, seed, strategy, workers, progress)
-            return _run_stages(session, allow_change, Pauses(workers.share(checkpoint_every), asked))
+            pauses = Pauses(workers.share(checkpoint_every), asked)
+            return _run_stages(session, allow_change, pauses, functools.cache(begin if workers.chief else lambda: None))
     except LOST as error:
         if workers.count == 1:
             raise
         workers.leave(error)
 
 
-def _run_stages(session: Session, allow_change: bool, pauses: Pauses) -> keras.Model:
-    """Run the stages that are left; returns the trained model."""
+def _run_stages(session: Session, allow_change: bool, pauses: Pauses, begin: Callable[[], None]) -> keras.Model:
+    """Run the stages that are left; returns the trained model. All but the first call of `begin` do nothing."""
     checkpoint = session.open(allow_change)
     while not session.finished:
         stage = session.stages[session.position.stage]
         if isinstance(stage, Preparation):
+            begin()
             _prepare(session, stage)
         else:
-            StageTraining(session, stage, pauses).run(checkpoint)
+            training = StageTraining(session, stage, pauses)
+            training.enter(checkpoint)
+            begin()
+            training.run()
         session.begin_next_stage()
         checkpoint = None
-    return session.trained()
+    model = session.trained()
+    begin()
+    return model
 
 
 def _prepare(session: Session, stage: Preparation) -> None:

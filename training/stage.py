@@ -56,9 +56,8 @@ class StageTraining:
         self.first_epoch = sum(other.epochs for other in earlier if isinstance(other, Stage))
         self._step: Callable[[Any], tuple[Any, Any]] | None = None
 
-    def run(self, checkpoint: Checkpoint | None) -> None:
-        """Train to the end of the stage, from `checkpoint` if it lies within the stage."""
-        self._enter(checkpoint)
+    def run(self) -> None:
+        """Train to the end of the stage, once it is entered."""
         while not self.session.position.finished(self.stage):
             try:
                 self._epoch()
@@ -67,7 +66,12 @@ class StageTraining:
         if self.stage.keep_best:
             self.session.take_best()
 
-    def _enter(self, checkpoint: Checkpoint | None) -> None:
+    def enter(self, checkpoint: Checkpoint | None) -> None:
+        """Prepare the model for the stage, and set it as `checkpoint` says if there is one.
+
+        Raises:
+            UserError: the checkpoint is of another model or optimizer.
+        """
         session, position = self.session, self.session.position
         session.reseed(0)
         with session.strategy.scope():
@@ -173,7 +177,7 @@ class StageTraining:
             raise NonFiniteLossError(where, failure.what, items, "It comes and goes when steps are repeated.")
         if known:
             self._leave_out(failure.place, failure.what)
-        self._enter(session.go_back())
+        self.enter(session.go_back())
 
     def _leave_out(self, place: Place, what: str) -> None:
         where = self._where(*place[1:])

@@ -15,7 +15,7 @@ from PIL import Image
 from serving.index.item_store import StoredItem
 from serving.index.items import Item
 from tfthesis.data.images import decode, read_image
-from tfthesis.errors import UserError
+from tfthesis.errors import UserError, operation_message
 from tfthesis.export.session import open_session
 
 BATCH = 32
@@ -79,7 +79,8 @@ def _encode(call: Callable, modality: str, batch: Sequence[Item]) -> list[Stored
     try:
         vectors = call({modality: rows})["embedding"]
     except tf.errors.InvalidArgumentError as error:
-        raise UserError(f"{modality}s {batch[0].id!r} to {batch[-1].id!r}: {error.message}") from error
+        reason = operation_message(error.message)
+        raise UserError(f"{modality}s {batch[0].id!r} to {batch[-1].id!r}: {reason}") from error
     small = [_thumbnail(data) if modality == "image" else None for data in rows]
     return [
         StoredItem(modality, item.id, item.payload, vector, thumbnail)

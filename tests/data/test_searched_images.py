@@ -128,7 +128,10 @@ def test_buildings_have_relevant_and_ignored_images(buildings):
     [
         ("query", "oxc1_all_souls_000009 1 1 2 2", "there is no image 'all_souls_000009'"),
         ("query", "oxc1_all_souls_000001 1 1 2", "expected a name and four numbers"),
+        ("query", "oxc1_all_souls_000001 1 1 nan 2", "expected a name and four numbers"),
         ("query", "", "expected a name and four numbers"),
+        ("query", b"\xff", "query.txt:1: expected UTF-8 text"),
+        ("ok", b"all_souls_000001\n\xff", "ok.txt:2: expected UTF-8 text"),
         ("good", "nowhere_1 nowhere_2", r"there is no image 'nowhere_1' \(of 2 that are missing\)"),
         ("junk", None, "no such file"),
     ],
@@ -136,7 +139,7 @@ def test_buildings_have_relevant_and_ignored_images(buildings):
 def test_broken_ground_truth_is_named(buildings, part, text, message):
     folder, _ = buildings
     file = folder / "gt_files" / f"all_souls_1_{part}.txt"
-    file.unlink() if text is None else file.write_text(text)
+    file.unlink() if text is None else file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):
         open_searched("paris", folder)
     for query in folder.rglob("*_query.txt"):

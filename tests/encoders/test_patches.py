@@ -51,7 +51,7 @@ def test_layers_of_one_pass_and_levels():
 
 def test_an_image_that_cannot_be_cut_fails():
     encoder = open_encoder("pixels_patches")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at least 3 pixels along each side"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at least 3 pixels .* got height and width\W+2, 9\n"):
         encoder(tf.constant([png(picture(2, 9))]))
 
 

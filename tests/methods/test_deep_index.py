@@ -260,7 +260,12 @@ def test_photographs_that_are_none_are_skipped_and_listed(photos):
     for name in ("empty.jpg", "text.png", "cut.png", "small.png"):
         assert sum(f"image {name}: " in line for line in skipped["items"]) == 1, name
         assert any(line.startswith(f"query part of {name}: ") for line in skipped["items"]), name
-    assert not any("\n" in line or "function_node" in line for line in skipped["items"])
+    (small,) = (line for line in skipped["items"] if line.startswith("image small.png: "))
+    assert small.endswith(
+        "small.png: image: expected at least 3 pixels along each side, to cut it into patches, got "
+        "height and width [2 40]"
+    )
+    assert not any("\n" in line or "node" in line for line in skipped["items"])
     assert data.describe()["counts"] == {"images": 13, "queries": 13, "train": 9, "val": 0, "test": 9}
     found = DEEP_INDEX.evaluate(model, data, recipe, "test")
     # Parts of what was left out cannot be searched for, and are not counted as misses.

@@ -16,6 +16,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from serving.errors import ServingError
 from serving.image_inputs import ImageLimits
 from serving.servable import Limits, Servable
+from tfthesis.data.images import decode
+from tfthesis.encoders import open_encoder
 from tfthesis.export.manifest import write_manifest
 
 Code = grpc.StatusCode
@@ -222,6 +224,41 @@ class TestImages:
         with pytest.raises(ServingError, match="^input 'first_image', row 0: ") as caught:
             servable.predict(request_of(first_image=texts, joints_file=texts))
         assert caught.value.code is Code.INVALID_ARGUMENT
+        servable.close()
+
+    def test_what_the_model_refuses_is_told_without_names_of_operations(self, tmp_path):
+        encoder = open_encoder("pixels_patches")
+        module = tf.Module()
+        module.encoder = encoder.trackables()
+        spec = tf.TensorSpec([None], tf.string, name="image")
+        encode = tf.function(lambda image: {"size": tf.shape(encoder(image))[1:]}, input_signature=[spec])
+        tf.saved_model.save(module, str(tmp_path / "theirs"), signatures=encode)
+        shutil.copytree(tmp_path / "theirs", tmp_path / "ours")
+        write_manifest(tmp_path / "ours", {})
+        ours, theirs = load(tmp_path / "ours"), load(tmp_path / "theirs")
+        assert self.ask(ours, self.png(3, 3)) == self.ask(theirs, self.png(3, 3)) == [14 * 64]
+        with pytest.raises(ServingError) as caught:
+            self.ask(ours, self.png(9, 9), self.png(40, 2))
+        assert caught.value.code is Code.INVALID_ARGUMENT
+        expected = "image: expected at least 3 pixels along each side, to cut it into patches, got height and width "
+        assert caught.value.message == f"{expected}[2 40]"
+        # Of a model of others the names may be all that its maker knows it by.
+        with pytest.raises(ServingError, match=r"^assertion failed: (.|\n)*\{\{node "):
+            self.ask(theirs, self.png(40, 2))
+        ours.close()
+        theirs.close()
+
+    def test_an_image_that_does_not_decode_is_named_without_names_of_operations(self, tmp_path):
+        module, spec = tf.Module(), tf.TensorSpec([None], tf.string, name="image")
+        decoded = tf.function(lambda image: {"size": tf.size(decode(image[1]))[None]}, input_signature=[spec])
+        tf.saved_model.save(module, str(tmp_path / "model"), signatures=decoded)
+        write_manifest(tmp_path / "model", {})
+        servable = load(tmp_path / "model")
+        whole = self.png(30, 30)
+        with pytest.raises(ServingError) as caught:
+            self.ask(servable, whole, whole[:-30])
+        reason = f"it does not decode, it is damaged or cut off (Invalid PNG data, size {len(whole) - 30})"
+        assert caught.value.message == f"input 'image', row 1: image: {reason}"
         servable.close()
 
     def test_model_of_others_may_mean_something_else_by_image(self, tmp_path):

@@ -163,6 +163,16 @@ def test_a_change_of_shapes_names_the_variable(toy, copy, monkeypatch):
         toy.run_toy(copy, allow_change=True)
 
 
+def test_a_run_begins_once_and_only_from_a_checkpoint_that_fits(toy, copy):
+    began = []
+    with pytest.raises(UserError, match="optimizer 'optimizer': .* variables were saved"):
+        toy.run_toy(copy, toy.recipe_of(optimizer="sgd"), allow_change=True, begin=lambda: began.append("sgd"))
+    assert not began
+    watcher = toy.Watcher({1: lambda: began.append("step")})
+    toy.run_toy(copy, progress=watcher, begin=lambda: began.append("begin"))
+    assert began == ["begin", "step"]
+
+
 def test_checkpoints_hold_numbers_and_json(whole):
     path = sorted((whole[0] / "checkpoints").glob("checkpoint-*"))[-1]
     with np.load(path / "model.npz", allow_pickle=False) as arrays:

@@ -228,6 +228,23 @@ def test_another_recipe_in_the_same_folder_is_refused_or_recorded(copy, capsys):
     assert "fields.rate: 0.05 -&gt; 0.5" in (copy / "report.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("widths=5", "has shape (4, 5), saved was (4, 3)"), ("bias=false", "4 variables were saved")],
+)
+def test_a_change_that_the_checkpoint_does_not_fit_loses_nothing(copy, capsys, change, message):
+    def content():
+        files = [path for path in copy.rglob("*") if path.is_file() and path.name != "run.log"]
+        # The events are a view of the metrics, which is written anew.
+        return {path: path.read_bytes() for path in files if path.parent.name != "events"}
+
+    arguments, before = ("--method", MINE, "--preset", "tiny", "--run-dir", copy, "--quiet"), content()
+    code, _, err = call(capsys, *arguments, "--set", change, "--allow-change")
+    assert code == 2 and message in err
+    assert content() == before and (copy / "DONE").exists()
+    assert call(capsys, *arguments)[0] == 0
+
+
 def test_data_that_moved_is_the_same_and_data_that_changed_is_not(copy, tmp_path, capsys):
     for name, shift in (("same", "0"), ("other", "1")):
         (tmp_path / name).mkdir()

@@ -6,6 +6,7 @@ Datasets in groups (`tfthesis.data.grouped_images`) are one kind, those with gro
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -133,9 +134,14 @@ class SearchedImages:
             for start, end in itertools.pairwise(ends.tolist())
         ]
 
+    @functools.cached_property
+    def identities(self) -> list[list[Any]]:
+        """What tells each image from a changed one, as `tfthesis.data.image_text.image_identity` says."""
+        return list(map(image_identity, self.images))
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of names, queries, measure and source; of files names, sizes and some bytes."""
-        about = [self.name, self.ids, self.measure, self.rule, self.source, list(map(image_identity, self.images))]
+        about = [self.name, self.ids, self.measure, self.rule, self.source, self.identities]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         for query in self.queries:
             digest.update(json.dumps([query.id, query.row, image_identity(query.image)]).encode())

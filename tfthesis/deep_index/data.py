@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import hashlib
+import itertools
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,14 +15,15 @@ import tensorflow as tf
 
 from tfthesis.data.images import ImageSource, check_source
 from tfthesis.data.searched_images import Query, SearchedImages
+from tfthesis.deep_index.pieces import Piece, cut_by_content, regrouped
 from tfthesis.encoders.feature_cache import cached_features
 from tfthesis.encoders.patches import PyramidPatches
 from tfthesis.errors import UserError, closest
 from tfthesis.inverted_index.codebook import codebook_size
 from tfthesis.method import SPLITS, Spec
 
-# Images whose features are in memory at a time, and in one folder of the cache.
-_PIECE = 512
+# Images whose features are in memory at a time, and those in one folder of the cache, at most.
+_GROUP, _PIECE = 512, 256
 _READERS = 4
 
 
@@ -73,6 +77,10 @@ class IndexedImageData:
         self.dataset, self.encoders, self.axes = dataset, dict(encoders), tuple(axes)
         self.progress: Callable[[int, int], None] | None = None
         self._fingerprint = dataset.fingerprint()
+        self._digests = {
+            own: hashlib.sha256(json.dumps(identity).encode()).digest()
+            for own, identity in zip(dataset.ids, dataset.identities, strict=True)
+        }
         self._skipped: list[str] = []
         self._opened: dict[str, SearchedImages] = {}
         usable = self._usable(dataset)
@@ -101,21 +109,19 @@ class IndexedImageData:
             raise closest(name, SPLITS, "split")
         if name not in self._opened:
             part = self._parts[name]
-            good = np.concatenate(
-                [np.zeros(0, np.int64), *(places for places, _ in self._pieces(part.images, part.ids))]
-            )
+            good = np.concatenate([np.zeros(0, np.int64), *(places for places, _ in self._image_pieces(part))])
             if len(part) and not len(good):
                 raise UserError(f"{part.name}: split {name!r} has no usable image; the first: {self._skipped[-1]}")
             apart = _apart(part)
             names = [query.id for query in apart]
-            found = {names[place] for places, _ in self._pieces(*_sources(apart)) for place in places.tolist()}
+            found = {names[place] for places, _ in self._query_pieces(apart) for place in places.tolist()}
             self._opened[name] = self._taken(part, good, set(names) - found)
         return self._opened[name]
 
     def features(self, split: str) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Yield rows of usable images, and their features `[n, P, D]` float32 for each axis, piece by piece."""
         part, start = self._parts[split], 0
-        for places, features in self._pieces(part.images, part.ids):
+        for places, features in regrouped(self._image_pieces(part), _GROUP):
             yield np.arange(start, start + len(places)), features
             start += len(places)
 
@@ -129,7 +135,7 @@ class IndexedImageData:
                 yield numbers, [part[of_row[numbers] - rows[0]] for part in features]
         number_of = {query.id: number for number, query in enumerate(queries) if query.image is not None}
         apart = _apart(self._parts[split])
-        for places, features in self._pieces(*_sources(apart)):
+        for places, features in self._query_pieces(apart):
             numbers = [number_of.get(apart[place].id, -1) for place in places.tolist()]
             kept = [place for place, number in enumerate(numbers) if number >= 0]
             if kept:
@@ -214,19 +220,31 @@ class IndexedImageData:
         known = set(self._skipped)
         self._skipped += [line for line in dict.fromkeys(lines) if line not in known]
 
+    def _image_pieces(self, part: SearchedImages) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Yield places and features of the good images of a part; their cache outlasts a change of other images."""
+        pieces = cut_by_content([self._digests[own] for own in part.ids], _PIECE)
+        return self._pieces(part.images, part.ids, pieces)
+
+    def _query_pieces(self, queries: Sequence[Query]) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Yield places and features of queries that are none of the searched images.
+
+        They may be parts of those, and a part does not know the content of its file: any change makes them new.
+        """
+        ends = [*range(_PIECE, len(queries), _PIECE), len(queries)] if queries else []
+        pieces = [Piece(start, stop, self._fingerprint) for start, stop in itertools.pairwise([0, *ends])]
+        return self._pieces([query.image for query in queries], [f"of query {query.id}" for query in queries], pieces)
+
     def _pieces(
-        self, images: Sequence[ImageSource], names: Sequence[str]
+        self, images: Sequence[ImageSource], names: Sequence[str], pieces: Sequence[Piece]
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Yield the places of good images and their features for each axis, piece by piece; the others are listed."""
         total = len(images) * len(self.encoders)
-        for start in range(0, len(images), _PIECE):
-            chunk = list(images[start : start + _PIECE])
+        for piece in pieces:
+            start, chunk = piece.start, list(images[piece.start : piece.stop])
             found = {}
             for number, (name, encoder) in enumerate(self.encoders.items()):
                 done = start * len(self.encoders) + number * len(chunk)
-                found[name] = cached_features(
-                    encoder, chunk, dataset=self._fingerprint, progress=self._reported(done, total)
-                )
+                found[name] = cached_features(encoder, chunk, dataset=piece.key, progress=self._reported(done, total))
             for features in found.values():
                 self._list(f"image {names[start + place]}: {reason}" for place, reason in features.bad)
             good = np.logical_and.reduce([features.ok for features in found.values()])
@@ -245,7 +263,3 @@ class IndexedImageData:
 def _apart(part: SearchedImages) -> list[Query]:
     """Return the queries that are none of the searched images."""
     return [query for query in part.queries if query.image is not None]
-
-
-def _sources(queries: Sequence[Query]) -> tuple[list[ImageSource], list[str]]:
-    return [query.image for query in queries], [f"of query {query.id}" for query in queries]

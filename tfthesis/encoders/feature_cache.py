@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from tfthesis.encoders.cache_folder import default_cache, held_folder
 from tfthesis.encoders.encoder import Encoder
 from tfthesis.encoders.feature_shards import FeatureShard, Found, write_whole
 from tfthesis.encoders.words import utf8
-from tfthesis.errors import UserError
+from tfthesis.errors import UserError, operation_message
 
 # A shard is a whole number of batches: a rebuilt one meets the same batches, hence gives the same bits.
 BATCH_ITEMS = {"image": 32, "text": 1024}
@@ -66,7 +65,8 @@ def cached_features(
     Args:
         encoder: maps the items to features `[B, D]`.
         items: for an image encoder bytes or paths, for a text encoder strings.
-        dataset: fingerprint of the dataset; with the encoder's own and the items' it names the cache folder.
+        dataset: fingerprint of the dataset, or of the content of `items` where their features should outlast a change
+            of the others; with the encoder's own and the items' names and sizes it names the cache folder.
         cache: parent of the cache folders; None takes `default_cache`.
         progress: called with (items done, items in all) after each batch.
 
@@ -133,6 +133,8 @@ class _Extraction:
         self.encoder, self.items, self.report = encoder, items, report
         batch = tf.TensorSpec([None, *encoder.item_shape], encoder.item_dtype)
         self.encode = tf.function(encoder.encode, input_signature=[batch])
+        # As a graph, whose assertions name what was expected and what came.
+        self.prepare = tf.function(encoder.prepare, input_signature=[tf.TensorSpec([], tf.string)])
         # Images that differ in size do not stack.
         self.batch = 1 if None in encoder.item_shape else BATCH_ITEMS[encoder.modality]
 
@@ -195,10 +197,8 @@ class _Extraction:
             return reasons[i]
         try:
             if self.encoder.modality == "image":
-                self.encoder.prepare(tf.constant(read_image(self.items[i])))
+                self.prepare(tf.constant(read_image(self.items[i])))
         except (tf.errors.OpError, UserError) as error:
             name = "" if isinstance(self.items[i], bytes) else f"{self.items[i]}: "
-            # Without the names of operations that surround TensorFlow's message, and the values that follow it.
-            message = re.sub(r"{{.*?}} ?| ?.Op:.*", "", str(error), flags=re.DOTALL)
-            return f"{name}{message.strip().partition(chr(10))[0]}"
+            return f"{name}{operation_message(str(error)).partition(chr(10))[0]}"
         return "its feature is not finite"

@@ -109,8 +109,10 @@ class PyramidPatches(Encoder):
     def prepare(self, raw: tf.Tensor) -> tf.Tensor:
         image = decode(raw)
         least, shape = max(self.levels), tf.shape(image)[:2]
-        message = f"expected at least {least} pixels along each side, to cut the image into patches"
-        with tf.control_dependencies([tf.debugging.assert_greater_equal(shape, least, message)]):
+        expected = f"expected at least {least} pixels along each side, to cut it into patches"
+        large = tf.debugging.Assert(tf.reduce_all(shape >= least), [f"image: {expected}, got height and width", shape])
+        # Outside of graphs it has raised already.
+        with tf.control_dependencies([large] if large is not None else []):
             return tf.identity(image)
 
     def encode(self, items: tf.Tensor) -> tf.Tensor:

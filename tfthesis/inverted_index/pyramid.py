@@ -74,6 +74,6 @@ def _side(images: tf.Tensor, axis: int, least: int) -> int | tf.Tensor:
     if images.shape[axis] is not None:
         return images.shape[axis]
     side = tf.shape(images)[axis]
-    message = f"images: expected at least {least} pixels along each side"
-    with tf.control_dependencies([tf.debugging.assert_greater_equal(side, least, message)]):
+    large = tf.debugging.Assert(side >= least, [f"images: expected at least {least} pixels along each side, got", side])
+    with tf.control_dependencies([large]):
         return tf.identity(side)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfthesis.data.cropped_image import CroppedImage
+from tfthesis.data.files import read_text
 from tfthesis.data.image_files import image_files
 from tfthesis.data.image_text import required
 from tfthesis.data.searched_images import Query, SearchedImages
@@ -44,12 +45,12 @@ def open_searched(name: str, directory: Path | None = None) -> SearchedImages:
 
 
 def _query(file: Path, rows: dict[str, int], files: list[Path]) -> Query:
-    words = file.read_text(encoding="utf-8").split()
+    words = read_text(file).split()
     try:
         image, box = words[0].removeprefix(_PREFIX), tuple(float(word) for word in words[1:])
     except (ValueError, IndexError) as error:
         raise UserError(f"{file}: expected a name and four numbers, got {' '.join(words)!r}") from error
-    if len(box) != 4:
+    if len(box) != 4 or not np.isfinite(box).all():
         raise UserError(f"{file}: expected a name and four numbers, got {' '.join(words)!r}")
     if image not in rows:
         raise UserError(f"{file}: there is no image {image!r}")
@@ -63,7 +64,7 @@ def _rows(query: Path, part: str, rows: dict[str, int]) -> np.ndarray:
     file = query.with_name(f"{query.name.removesuffix(_QUERY)}_{part}.txt")
     if not file.is_file():
         raise UserError(f"{file}: no such file; expected {_LAYOUT}")
-    names = file.read_text(encoding="utf-8").split()
+    names = read_text(file).split()
     missing = [name for name in names if name not in rows]
     if missing:
         raise UserError(f"{file}: there is no image {missing[0]!r} (of {len(missing)} that are missing)")
