@@ -1,8 +1,8 @@
-"""The training step of CycleGAN, vanilla and Nest, beside a bare tf.function and PyTorch: time and memory.
+"""The training step of CycleGAN, vanilla and Nest, and SwapGAN beside a bare tf.function and PyTorch: time and memory.
 
-    python -m benchmarks.adversarial_step [--side 128] [--filters 16] [--repeats 3] [--one nest]
+    python -m benchmarks.adversarial_step [--side 128] [--filters 16] [--repeats 3] [--one swap_gan]
 
-A batch is one image of each domain, as in section 8.1.3. "the
+A batch is one image of each domain for CycleGAN, as in section 8.1.3, and eight pairs for SwapGAN, as in 8.2.3. "the
 library" is the step that the training loop takes, "bare TensorFlow" the same networks with losses, pools and updates in
 one function, PyTorch the extra `bench` in its eager mode; without it its rows are left out. All run in this process, in
 turn; ratios are those of one turn, and the middle of the turns is kept beside the smallest and the largest. Memory is
@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from benchmarks.adaptive import PeakMemory
 from benchmarks.kept import add_json_option, keep
-from benchmarks.steps import adversarial, cycle_gan, cycle_gan_pytorch
+from benchmarks.steps import adversarial, cycle_gan, cycle_gan_pytorch, swap_gan, swap_gan_pytorch
 from benchmarks.turns import take_turns, without_pytorch
 from tfthesis.recipe import Recipe
 
@@ -49,6 +49,7 @@ class Case(NamedTuple):
 CASES = {
     "vanilla": Case(cycle_gan, cycle_gan_pytorch, "vanilla"),
     "nest": Case(cycle_gan, cycle_gan_pytorch),
+    "swap_gan": Case(swap_gan, swap_gan_pytorch),
 }
 
 
