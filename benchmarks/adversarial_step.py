@@ -1,12 +1,12 @@
-"""CycleGAN's training step, vanilla and Nest, beside a bare tf.function and PyTorch: time and memory.
+"""The training step of CycleGAN, vanilla and Nest, and SwapGAN beside a bare tf.function and PyTorch: time and memory.
 
-    python -m benchmarks.adversarial_step [--side 128] [--filters 16] [--repeats 3]
+    python -m benchmarks.adversarial_step [--side 128] [--filters 16] [--repeats 3] [--one swap_gan]
 
-A batch is one image of each domain, as in section 8.1.3. "the library" is the step that the training loop takes, "bare
-TensorFlow" the same networks with losses, pools and updates in one function, PyTorch the extra `bench` in its eager
-mode; without it its rows are left out. All run in this process, in turn; ratios are those of one turn, and the middle
-of the turns is kept beside the smallest and the largest. Memory is measured in a process for each: how far building the
-networks and three steps raise what it holds, at the highest.
+A batch is one image of each domain for CycleGAN, as in section 8.1.3, and eight pairs for SwapGAN, as in 8.2.3. "the
+library" is the step that the training loop takes, "bare TensorFlow" the same networks with losses, pools and updates in
+one function, PyTorch the extra `bench` in its eager mode; without it its rows are left out. All run in this process, in
+turn; ratios are those of one turn, and the middle of the turns is kept beside the smallest and the largest. Memory is
+measured in a process for each: how far building the networks and three steps raise what it holds, at the highest.
 """
 
 from __future__ import annotations
@@ -16,47 +16,67 @@ import multiprocessing
 import os
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
-
 from benchmarks.adaptive import PeakMemory
 from benchmarks.kept import add_json_option, keep
-from benchmarks.steps import adversarial, adversarial_pytorch
+from benchmarks.steps import adversarial, cycle_gan, cycle_gan_pytorch, swap_gan, swap_gan_pytorch
 from benchmarks.turns import take_turns, without_pytorch
+from tfthesis.recipe import Recipe
 
 OURS, BARE, PYTORCH = "the library", "bare TensorFlow", "PyTorch"
-VARIANTS = {"vanilla": "vanilla", "nest": None}
 
 
-def batch(side: int) -> dict[str, np.ndarray]:
-    """Return an image of noise of each domain, float32 `[1, side, side, 3]` in -1..1."""
-    a, b = np.random.default_rng(0).uniform(-1, 1, (2, 1, side, side, 3)).astype(np.float32)
-    return {"a": a, "b": b}
+class Case(NamedTuple):
+    """The modules with a method's step, without PyTorch and with it, and the variant of the method."""
+
+    steps: ModuleType
+    pytorch: ModuleType
+    variant: str | None = None
+
+    def recipe(self, side: int, **settings: Any) -> Recipe:
+        """Return the method's recipe for images of `side` pixels; `settings` are fields of it."""
+        return adversarial.recipe_of(self.steps.METHOD, self.variant, side, **settings)
+
+    def settings(self, filters: int, blocks: int) -> dict[str, int]:
+        """Return the fields of the recipe that are measured with."""
+        return {"batch_size": self.steps.BATCH, **dict.fromkeys(self.steps.FILTERS, filters), "blocks": blocks}
 
 
-def make(implementation: str, variant: str, side: int, **settings: Any) -> Callable[[], None]:
-    """Return the step of an implementation on a batch; `settings` are fields of the recipe."""
-    data = batch(side)
+CASES = {
+    "vanilla": Case(cycle_gan, cycle_gan_pytorch, "vanilla"),
+    "nest": Case(cycle_gan, cycle_gan_pytorch),
+    "swap_gan": Case(swap_gan, swap_gan_pytorch),
+}
+
+
+def make(implementation: str, name: str, side: int, **settings: Any) -> Callable[[], None]:
+    """Return the step of an implementation of the case `name`; `settings` are fields of the recipe."""
+    case = CASES[name]
+    recipe = case.recipe(side, **settings)
+    data = case.steps.batch(recipe)
+    if implementation == PYTORCH:
+        _, take = case.pytorch.build(data, recipe)
+        return lambda: take().item()
+    model = adversarial.build(case.steps.METHOD, recipe, data)
     if implementation == OURS:
-        return adversarial.step(data, VARIANTS[variant], **settings)
-    if implementation == BARE:
-        return adversarial.bare_step(data, VARIANTS[variant], **settings)
-    return adversarial_pytorch.step(data, adversarial.recipe_of(data, VARIANTS[variant], **settings))
+        return adversarial.taken(model, data)
+    return adversarial.bare_taken(case.steps.Bare(model, recipe), data)
 
 
-def measure(variant: str, side: int, repeats: int, **settings: Any) -> list[dict[str, Any]]:
-    """Return a row for each implementation: milliseconds, its own and the library's over them, and MiB."""
-    names = (OURS, BARE) if without_pytorch() else (OURS, BARE, PYTORCH)
-    turns = take_turns({name: make(name, variant, side, **settings) for name in names}, repeats)
+def measure(name: str, side: int, repeats: int, **settings: Any) -> list[dict[str, Any]]:
+    """Return a row for each implementation: milliseconds, the library's over its own, and MiB."""
+    implementations = (OURS, BARE) if without_pytorch() else (OURS, BARE, PYTORCH)
+    turns = take_turns({one: make(one, name, side, **settings) for one in implementations}, repeats)
     rows = []
-    for name in names:
-        ratios = [turn[OURS][1] / turn[name][1] for turn in turns]
-        row = {"model": variant, "implementation": name, "side": side, **settings}
-        row["milliseconds"] = _summary([1000 * turn[name][1] for turn in turns])
-        row |= {"ours_over_this": _summary(ratios), "added_mib": memory(name, variant, side, **settings)}
+    for one in implementations:
+        ratios = [turn[OURS][1] / turn[one][1] for turn in turns]
+        row = {"model": name, "implementation": one, "side": side, **settings}
+        row["milliseconds"] = _summary([1000 * turn[one][1] for turn in turns])
+        row |= {"ours_over_this": _summary(ratios), "added_mib": memory(one, name, side, **settings)}
         rows.append(row)
     return rows
 
@@ -80,29 +100,31 @@ def _summary(values: Sequence[float]) -> dict[str, float | list[float]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, print a table, and write it as JSON."""
+    """Measure, print a table, and write it as JSON; with `--one` a single model, of which nothing is kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.adversarial_step", description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=128, help="of the images, in pixels")
     parser.add_argument("--filters", type=int, default=16, help="of the first convolutions; the thesis has 64")
     parser.add_argument("--blocks", type=int, default=6, help="residual blocks of a generator")
     parser.add_argument("--repeats", type=int, default=3, help="turns")
+    parser.add_argument("--one", choices=tuple(CASES), help="measure this model only, and keep nothing")
     add_json_option(parser, "adversarial_step")
     options = parser.parse_args(argv)
-    settings = {"filters": options.filters, "discriminator_filters": options.filters, "blocks": options.blocks}
     rows = []
-    for variant in VARIANTS:
-        for row in measure(variant, options.side, options.repeats, **settings):
+    for name in [options.one] if options.one else CASES:
+        settings = CASES[name].settings(options.filters, options.blocks)
+        for row in measure(name, options.side, options.repeats, **settings):
             rows.append(row)
             time, ratio = row["milliseconds"], row["ours_over_this"]
             print(
-                f"{variant:8} {row['implementation']:16} {time['median']:8.1f} ms ({time['range'][0]:.1f}-"
+                f"{name:8} {row['implementation']:16} {time['median']:8.1f} ms ({time['range'][0]:.1f}-"
                 f"{time['range'][1]:.1f}), the library takes {ratio['median']:.3f} times as long "
                 f"({ratio['range'][0]:.3f}-{ratio['range'][1]:.3f}), {row['added_mib']} MiB",
                 flush=True,
             )
     if reason := without_pytorch():
         print(f"PyTorch {reason}: its rows are left out.")
-    keep(options.json, rows)
+    if not options.one:
+        keep(options.json, rows)
 
 
 if __name__ == "__main__":
