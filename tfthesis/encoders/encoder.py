@@ -69,6 +69,16 @@ class Encoder(tf.Module):
         """Map prepared items `[B, *item_shape]` to features `[B, dimension]`; B is at least 1."""
         raise NotImplementedError
 
+    @cached_property
+    def encode_graph(self) -> tf.types.experimental.PolymorphicFunction:
+        """`encode` as a graph, traced once for all lists of items."""
+        return tf.function(self.encode, input_signature=[tf.TensorSpec([None, *self.item_shape], self.item_dtype)])
+
+    @cached_property
+    def prepare_graph(self) -> tf.types.experimental.PolymorphicFunction:
+        """`prepare` as a graph, whose assertions name what was expected and what came."""
+        return tf.function(self.prepare, input_signature=[tf.TensorSpec([], tf.string)])
+
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """Map `[B]` image bytes or UTF-8 texts to `[B, dimension]` float32; an undecodable image fails the batch."""
         if self.modality == "text":

@@ -127,14 +127,10 @@ Batches = Iterator[tuple[np.ndarray, tf.Tensor]]
 
 
 class _Extraction:
-    """Computes features of stretches of a list; its pipeline and graph are made once."""
+    """Computes features of stretches of a list; its pipeline is made once."""
 
     def __init__(self, encoder: Encoder, items: Sequence[Item], report: Callable[[int, int], None]):
         self.encoder, self.items, self.report = encoder, items, report
-        batch = tf.TensorSpec([None, *encoder.item_shape], encoder.item_dtype)
-        self.encode = tf.function(encoder.encode, input_signature=[batch])
-        # As a graph, whose assertions name what was expected and what came.
-        self.prepare = tf.function(encoder.prepare, input_signature=[tf.TensorSpec([], tf.string)])
         # Images that differ in size do not stack.
         self.batch = 1 if None in encoder.item_shape else BATCH_ITEMS[encoder.modality]
 
@@ -148,7 +144,7 @@ class _Extraction:
         batches = self._image_batches if self.encoder.modality == "image" else self._text_batches
         for index, prepared in batches(order, reasons):
             places = np.searchsorted(order, index)
-            rows[places] = self.encode(prepared).numpy()
+            rows[places] = self.encoder.encode_graph(prepared).numpy()
             seen = (index[-1] // self.batch + 1) * self.batch
             while pending and seen >= pending[0].stop:
                 yield self._store(pending.popleft(), order, rows, reasons)
@@ -197,7 +193,7 @@ class _Extraction:
             return reasons[i]
         try:
             if self.encoder.modality == "image":
-                self.prepare(tf.constant(read_image(self.items[i])))
+                self.encoder.prepare_graph(tf.constant(read_image(self.items[i])))
         except (tf.errors.OpError, UserError) as error:
             name = "" if isinstance(self.items[i], bytes) else f"{self.items[i]}: "
             return f"{name}{operation_message(str(error)).partition(chr(10))[0]}"
