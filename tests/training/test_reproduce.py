@@ -252,6 +252,16 @@ def test_pictures_of_the_first_seed_are_kept_and_shown(make, tables, tmp_path, t
     assert kept[0].read_bytes() != before
 
 
+def test_rows_of_one_run_show_its_pictures_once(make, tables, tmp_path, trainer):
+    (tables / "toys.toml").write_text(
+        'pictures = ["grid_0"]\n' + TABLE.replace("overrides = { skill = 0.8 }", 'variant = "weak"'), encoding="utf-8"
+    )
+    trainer.drawn = ["red"]
+    make("--table", "toys")
+    text = (tmp_path / "results" / "tables" / "toys-quick-dots.md").read_text()
+    assert re.findall(r"!\[(.*)\]", text) == ["weak, grid_0"]
+
+
 def test_pictures_of_other_peoples_data_are_not_kept(make, tables, tmp_path, trainer):
     (tables / "toys.toml").write_text('pictures = ["grid_0"]\n' + TABLE, encoding="utf-8")
     trainer.drawn = ["red"]

@@ -127,21 +127,26 @@ def _album_lead(outcome: Outcome, name: str) -> str:
 def _album(outcome: Outcome, name: str, images: str) -> str:
     """Return the pictures of one name for a Markdown page, each below its row's label."""
     parts = [_album_lead(outcome, name)]
-    for row in outcome.rows:
-        if name in row.pictures:
-            path = row.pictures[name]
-            place = f"{images}../{PICTURES}/{path.parent.name}/{path.name}"
-            parts += [row.row.label, f"![{row.row.label}, {name}]({place})"]
+    for label, path in _labelled(outcome, name):
+        parts += [label, f"![{label}, {name}]({images}../{PICTURES}/{path.parent.name}/{path.name})"]
     return "\n\n".join(parts)
 
 
 def _album_data(outcome: Outcome, name: str) -> list[tuple[str, str]]:
     """Return row labels and pictures of one name as addresses that hold them."""
     return [
-        (row.row.label, "data:image/jpeg;base64," + base64.b64encode(row.pictures[name].read_bytes()).decode())
-        for row in outcome.rows
-        if name in row.pictures
+        (label, "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode())
+        for label, path in _labelled(outcome, name)
     ]
+
+
+def _labelled(outcome: Outcome, name: str) -> list[tuple[str, Path]]:
+    """Return row labels and files; rows that measure the same run show its picture once, at the first of them."""
+    labels: dict[Path, str] = {}
+    for row in outcome.rows:
+        if name in row.pictures:
+            labels.setdefault(row.pictures[name], row.row.label)
+    return [(label, path) for path, label in labels.items()]
 
 
 def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
