@@ -122,6 +122,9 @@ def test_camvid_layout(tmp_path):
     (tmp_path / "val.txt").write_text("/SegNet/CamVid/val/a.png\n")
     with pytest.raises(UserError, match=r"val.txt, line 1: expected the paths of an image and a map"):
         open_segmented("camvid", tmp_path)
+    (tmp_path / "val.txt").write_bytes(b"val/a.png valannot/a.png\nval/\xff.png valannot/b.png\n")
+    with pytest.raises(UserError, match=r"val.txt:2: expected UTF-8 text, got the byte 0xff"):
+        open_segmented("camvid", tmp_path)
     (tmp_path / "val.txt").write_text("val/b.png valannot/b.png\n")
     with pytest.raises(UserError, match=r"line 1: no file .*b.png"):
         open_segmented("camvid", tmp_path)

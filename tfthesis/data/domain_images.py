@@ -130,7 +130,8 @@ def held_out(domain: Domain, count: int, seed: int, what: str) -> tuple[Domain, 
     """
     if not 1 <= count < len(domain):
         raise UserError(
-            f"{what}: val_images={count} of {len(domain)} training images; expected at least 1, and one or more left"
+            f"{what}: val_images={count} of {len(domain)} training images; expected at least 1, and one or more left "
+            "(--set reader=val_images=N)"
         )
     order = drawn_by_lot(domain.ids, seed)
     return domain.take(sorted(order[count:])), domain.take(sorted(order[:count]))

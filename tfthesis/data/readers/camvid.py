@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tfthesis.data.files import read_text
 from tfthesis.data.image_text import required
 from tfthesis.data.segmented_images import MapFile, SegmentedImages, SegmentedSplit
 from tfthesis.errors import UserError
@@ -47,7 +48,7 @@ def _read(folder: Path, split: str, name: str) -> SegmentedSplit:
     if not file.is_file():
         raise UserError(f"dataset {name!r}: {file} is missing; expected {SEGMENTED[name]}")
     images, maps = [], []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
         if not line.strip():
             continue
         paths = line.split()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tfthesis.data.files import read_lines
 from tfthesis.data.image_text import required
 from tfthesis.data.labelled_images import LabelledImages, LabelledSplit, first_of_each, held_out
 from tfthesis.errors import UserError
@@ -72,8 +73,7 @@ def _read_binary(name: str, folder: Path) -> tuple[LabelledSplit, LabelledSplit,
     for file in (*train_files, *test_files, names):
         if not (folder / file).is_file():
             raise UserError(f"dataset {name!r}: {folder / file} is missing; expected {LABELLED[name]}")
-    text = (folder / names).read_text(encoding="utf-8")
-    classes = tuple(line.strip() for line in text.splitlines() if line.strip())
+    classes = tuple(read_lines(folder / names))
 
     def read(files: list[str], split: str) -> LabelledSplit:
         records = np.concatenate([_records(folder / file, count) for file in files])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfthesis.data.files import read_text
 from tfthesis.data.image_text import required
 from tfthesis.data.labelled_images import LabelledImages, LabelledSplit, with_validation
 from tfthesis.errors import UserError
@@ -71,7 +72,7 @@ def _pairs(file: Path, name: str) -> dict[str, str]:
     if not file.is_file():
         raise UserError(f"dataset {name!r}: {file} is missing; expected {LABELLED[name]}")
     pairs: dict[str, str] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in read_text(file).splitlines():
         words = line.split()
         if not words:
             continue

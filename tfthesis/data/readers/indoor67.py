@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfthesis.data.files import read_lines
 from tfthesis.data.image_text import required
 from tfthesis.data.labelled_images import LabelledImages, LabelledSplit, with_validation
 from tfthesis.errors import UserError
@@ -46,7 +47,7 @@ def open_labelled(name: str, directory: Path | None = None, *, val_per_class: in
 def _lines(file: Path, name: str) -> list[str]:
     if not file.is_file():
         raise UserError(f"dataset {name!r}: {file} is missing; expected {LABELLED[name]}")
-    paths = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    paths = read_lines(file)
     for path in paths:
         parts = path.split("/")
         if len(parts) != 2 or not all(parts) or ".." in parts:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from tfthesis.data.files import read_text
 from tfthesis.data.image_text import image_identity, required
 from tfthesis.data.segmented_images import LazyMap, MapFile, SegmentedImages, SegmentedSplit, colour_wheel
 from tfthesis.errors import UserError
@@ -100,7 +101,7 @@ def open_segmented(
 def _names(file: Path, name: str) -> list[str]:
     if not file.is_file():
         raise UserError(f"dataset {name!r}: {file} is missing; expected {SEGMENTED[name]}")
-    found = file.read_text(encoding="utf-8").split()
+    found = read_text(file).split()
     if not found:
         raise UserError(f"{file}: no images")
     return found
