@@ -266,6 +266,9 @@ def test_fcn_score_against_what_is_known():
     assert wrong.scalars["pixel_accuracy"] == pytest.approx(share)
     assert wrong.scalars["mean_accuracy"] == pytest.approx(50) and wrong.scalars["mean_iou"] == pytest.approx(share / 2)
     assert wrong.scalars["oracle.pixel_accuracy"] == 100
+    commonest = max(share, 100 - share)
+    expected = [commonest, 50, commonest / 2]
+    assert [wrong.scalars[f"commonest.{name}"] for name in names] == pytest.approx(expected)
     assert 1 - wrong.samples["wrong_pixels"].mean() == pytest.approx(share / 100)
     without = evaluate_translation(Drawing(False), data, "test", None)
     assert set(without.scalars) == {"cycle_a", "cycle_b"} and without.selection == -sum(without.scalars.values())

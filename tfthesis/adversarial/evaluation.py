@@ -49,9 +49,10 @@ def evaluate_translation(
         Scalars `cycle_a` and `cycle_b`, the mean distance (values of -1..1) of an image of each domain from what both
         chains make of it. With a scorer the FCN-score of the photos that are made of labels, in percent, a value of a
         whole split: `pixel_accuracy`, `mean_accuracy` (of the classes) and `mean_iou`; and, with names that begin with
-        "oracle.", the same of the real photos, which no translation should beat. `mean_iou` selects, without a
-        scorer the sum of the two distances. Samples: `wrong_pixels` and `oracle.wrong_pixels`, the share of each image,
-        and `row`.
+        "oracle.", the same of the real photos, which no translation should beat, and with "commonest." that of a
+        network which sees the commonest class of the split in every pixel: photos of which nothing is recognised score
+        about as much. `mean_iou` selects, without a scorer the sum of the two distances. Samples: `wrong_pixels` and
+        `oracle.wrong_pixels`, the share of each image, and `row`.
 
     Args:
         model: a `tfthesis.models.CycleConsistentGAN`.
@@ -77,6 +78,9 @@ def evaluate_translation(
         matrix, wrong = fcn_confusion(scorer, images, opened.labels, len(data.spec.classes))
         scalars |= {f"{prefix}{name}": value for name, value in segmentation_scores(matrix).items()}
         samples[f"{prefix}wrong_pixels"] = wrong
+    blind = np.zeros_like(matrix)
+    blind[:, matrix.sum(axis=1).argmax()] = matrix.sum(axis=1)
+    scalars |= {f"commonest.{name}": value for name, value in segmentation_scores(blind).items()}
     protocol = f"FCN-score of label to photo at {data.height} x {data.width}, and distance after both chains{remark}"
     return Evaluation(protocol, scalars, scalars["mean_iou"], samples=samples)
 
