@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,5 +37,17 @@ def test_a_fresh_process_needs_no_other_import(tmp_path):
 
 
 def test_what_is_no_saved_model_is_said(tmp_path):
+    path = tmp_path / "model.keras"
     with pytest.raises(FileNotFoundError):
-        load_model(tmp_path / "none.keras")
+        load_model(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"model.keras: damaged, or no .keras file"):
+        load_model(path)
+    for name, text, message in (
+        ("other.json", "{}", "damaged, or no .keras file: .*config.json"),
+        ("config.json", '{"layers": [{"module": "tfthesis.layers.gone"}]}', "there is no module tfthesis.layers.gone"),
+    ):
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(name, text)
+        with pytest.raises(ValueError, match=message):
+            load_model(path)

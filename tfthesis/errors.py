@@ -9,7 +9,7 @@ from collections.abc import Sequence
 # What TensorFlow puts around an operation's own words: where it was made, its names, and the values after them.
 _AROUND = re.compile(
     r"^Graph execution error:.*\n(?:  File [^\n]*|<stack traces unavailable>)\n"
-    r"|\{\{.*?\}\} ?|\s*\[\[\{\{.*|\s*\[Op:.*",
+    r"|\s*\[\[\{\{.*|\{\{(?:function_)?node .*?\}\} ?|\s*\[Op:.*",
     re.DOTALL,
 )
 _ASSERTED_TEXT = re.compile(r"\[([^\[\]]*[A-Za-z][^\[\]]*)\]")

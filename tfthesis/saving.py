@@ -20,14 +20,19 @@ def load_model(path: str | Path) -> keras.Model:
     Keras finds a custom class only once its module is imported; those of this library that the file names are.
 
     Raises:
-        ValueError: the file is damaged, or names a class that is neither Keras's nor this library's.
+        ValueError: damaged or no `.keras` file, or a class of it is neither Keras's nor this library's.
         OSError: it is missing or cannot be read.
-        zipfile.BadZipFile: it is no `.keras` file.
     """
-    with zipfile.ZipFile(path) as file:
-        config = json.loads(file.read("config.json"))
+    try:
+        with zipfile.ZipFile(path) as file:
+            config = json.loads(file.read("config.json"))
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{path}: damaged, or no .keras file: {error}") from error
     for name in sorted(set(_modules(config))):
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{path}: saved by another version: there is no module {name}") from error
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +33,7 @@ def load_model(folder: Path, request: Request) -> keras.Model:
     request.method.build(request.recipe, read_spec(folder))
     try:
         return saving.load_model(path)
-    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, OSError, KeyError) as error:
         raise UserError(f"{path} does not load in safe mode: {error}") from error
 
 

@@ -176,7 +176,7 @@ def test_domains_that_do_not_fit(tmp_path):
         ({"width": 40}, "scenes are square"),
         ({"scorer_batch_size": 0}, "'scorer_batch_size': expected 1 or more, got 0"),
         ({"scorer_epochs": -1}, "'scorer_epochs': expected 0 or more, got -1"),
-        ({"scorer_weights": "vgg.h5"}, "'scorer_weights': they are VGG-16's and do not fit scorer_trunk=tiny"),
+        ({"scorer_weights": "vgg.h5"}, "'scorer_weights': they are VGG-16's and do not fit trunk=tiny"),
     ):
         with pytest.raises(UserError, match=message):
             GAN.data(GAN.recipe("tiny", **fields), "scenes", None)

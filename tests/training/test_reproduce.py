@@ -259,7 +259,7 @@ def test_rows_of_one_run_show_its_pictures_once(make, tables, tmp_path, trainer)
     trainer.drawn = ["red"]
     make("--table", "toys")
     text = (tmp_path / "results" / "tables" / "toys-quick-dots.md").read_text()
-    assert re.findall(r"!\[(.*)\]", text) == ["weak, grid_0"]
+    assert re.findall(r"!\[(.*)\]", text) == ["weak, strong, grid_0"]
 
 
 def test_pictures_of_other_peoples_data_are_not_kept(make, tables, tmp_path, trainer):

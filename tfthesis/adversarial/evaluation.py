@@ -78,6 +78,7 @@ def evaluate_translation(
         matrix, wrong = fcn_confusion(scorer, images, opened.labels, len(data.spec.classes))
         scalars |= {f"{prefix}{name}": value for name, value in segmentation_scores(matrix).items()}
         samples[f"{prefix}wrong_pixels"] = wrong
+    # Every matrix has the true pixels of each class in its rows.
     blind = np.zeros_like(matrix)
     blind[:, matrix.sum(axis=1).argmax()] = matrix.sum(axis=1)
     scalars |= {f"commonest.{name}": value for name, value in segmentation_scores(blind).items()}

@@ -158,10 +158,8 @@ def _check(recipe: CycleGANRecipe) -> None:
             raise UserError(f"recipe field {field!r}: expected 0 or more, got {getattr(recipe, field)}")
     if not 0 <= recipe.decay_epochs <= recipe.epochs:
         raise UserError(f"recipe field 'decay_epochs': expected 0 to epochs={recipe.epochs}, got {recipe.decay_epochs}")
-    if recipe.scorer_epochs and recipe.scorer_weights and recipe.scorer_trunk != "vgg16":
-        raise UserError(
-            f"recipe field 'scorer_weights': they are VGG-16's and do not fit scorer_trunk={recipe.scorer_trunk}"
-        )
+    if recipe.scorer_epochs:
+        vgg.check_starting_weights(recipe.scorer_trunk, recipe.scorer_weights, "scorer_weights")
 
 
 def build(recipe: CycleGANRecipe, spec: Spec) -> keras.Model:

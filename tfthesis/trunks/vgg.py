@@ -77,10 +77,10 @@ def trunk_maps(
     return maps
 
 
-def check_starting_weights(trunk: str, weights: str) -> None:
-    """Raise `UserError` if `weights` are asked for and `trunk` is not the one that they are of."""
+def check_starting_weights(trunk: str, weights: str, field: str = "weights") -> None:
+    """Raise `UserError` that names `field` if `weights` are asked for and `trunk` is not the one that they are of."""
     if weights and trunk != "vgg16":
-        raise UserError(f"recipe field 'weights': they are VGG-16's and do not fit trunk={trunk}")
+        raise UserError(f"recipe field {field!r}: they are VGG-16's and do not fit trunk={trunk}")
 
 
 def check_weights_file(weights: str) -> None:

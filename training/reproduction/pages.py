@@ -125,7 +125,7 @@ def _album_lead(outcome: Outcome, name: str) -> str:
 
 
 def _album(outcome: Outcome, name: str, images: str) -> str:
-    """Return the pictures of one name for a Markdown page, each below its row's label."""
+    """Return the pictures of one name for a Markdown page, each below the labels of its rows."""
     parts = [_album_lead(outcome, name)]
     for label, path in _labelled(outcome, name):
         parts += [label, f"![{label}, {name}]({images}../{PICTURES}/{path.parent.name}/{path.name})"]
@@ -141,12 +141,12 @@ def _album_data(outcome: Outcome, name: str) -> list[tuple[str, str]]:
 
 
 def _labelled(outcome: Outcome, name: str) -> list[tuple[str, Path]]:
-    """Return row labels and files; rows that measure the same run show its picture once, at the first of them."""
-    labels: dict[Path, str] = {}
+    """Return labels and files; the picture of a run that several rows measure is shown once, with all their labels."""
+    labels: dict[Path, list[str]] = {}
     for row in outcome.rows:
         if name in row.pictures:
-            labels.setdefault(row.pictures[name], row.row.label)
-    return [(label, path) for path, label in labels.items()]
+            labels.setdefault(row.pictures[name], []).append(row.row.label)
+    return [(", ".join(rows), path) for path, rows in labels.items()]
 
 
 def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
