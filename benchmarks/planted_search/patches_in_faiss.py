@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.planted_search.collection import PATCHES, WIDTH, Planted
-from benchmarks.planted_search.timing import ALPHA, ASKED, KINDS, SCORINGS, figures, name_of, rule_of, timed
+from benchmarks.planted_search.timing import ASKED, KINDS, SCORINGS, SIGNATURES, figures, name_of, rule_of, timed
 from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.codebook import Codebook
 from tfthesis.inverted_index.index import Index
+from tfthesis.inverted_index.options import Scoring
 from tfthesis.inverted_index.search import idf, summed, weighed
 from tfthesis.inverted_index.signatures import rooted
 
@@ -92,8 +93,7 @@ class FaissIndexes:
             row = {"build_seconds": seconds, "bytes_an_image": size}
             row |= faiss_rows(theirs, self._book.recorded, index, queries, true)
             row["at_equal_recall"] = {
-                name_of(scoring): at_equal_recall(mine[name_of(scoring)], row[rule_of(scoring.idf, scoring.alpha)])
-                for scoring in SCORINGS
+                name_of(scoring): at_equal_recall(mine[name_of(scoring)], row[rule_of(scoring)]) for scoring in SCORINGS
             }
             found[kind] = row
         faiss.omp_set_num_threads(os.cpu_count())
@@ -101,7 +101,7 @@ class FaissIndexes:
 
 
 def ranked(
-    index: Index, query: np.ndarray, patches: np.ndarray, weights: np.ndarray, words: np.ndarray, alpha: float
+    index: Index, query: np.ndarray, patches: np.ndarray, weights: np.ndarray, words: np.ndarray, scoring: Scoring
 ) -> np.ndarray:
     """Return the best images of the patches that were found, by the rule of our index.
 
@@ -110,14 +110,16 @@ def ranked(
         patches: numbers of patches, -1 for none.
         weights: of each word.
         words: of each patch.
+        scoring: how signatures weigh them.
     """
     patches = patches[patches >= 0]
     asked = np.zeros(len(patches), np.int64)
     # Each patch of the query may find each patch of an image.
-    count = None if alpha else ASKED * PATCHES**2
+    best = scoring.candidates if scoring.alpha else ASKED
+    count = best * PATCHES**2 if best else None
     found = summed(asked, patches // PATCHES, weights[words[patches]], len(index), count)
-    if alpha:
-        found, ranks = weighed(index, found, [rooted(query[:, 0])], ASKED, alpha)
+    if scoring.alpha:
+        found, ranks = weighed(index, found, [rooted(query[:, 0])], ASKED, scoring)
     else:
         ranks = ranking.ranks(found.sums)
     return found.rows[ranking.best_of_each(found.queries, found.rows, ranks, ASKED)[0]]
@@ -136,15 +138,16 @@ def faiss_rows(
         hits, searched = timed(
             lambda query, k: theirs.search(query, k)[1].reshape(-1), ((q, neighbours) for q in queries)
         )
-        for kind, alpha in itertools.product(KINDS, (0.0, ALPHA)):
+        for kind, (alpha, candidates) in itertools.product(KINDS, SIGNATURES):
+            scoring = Scoring(1, kind, alpha, candidates)
             weights = np.zeros(index.sizes[0])
             weights[index.lists.keys] = idf(index.counts, len(index), kind) ** 2
 
-            def rank(query: np.ndarray, patches: np.ndarray, weights=weights, alpha=alpha) -> np.ndarray:
-                return ranked(index, query, patches, weights, words, alpha)
+            def rank(query: np.ndarray, patches: np.ndarray, weights=weights, scoring=scoring) -> np.ndarray:
+                return ranked(index, query, patches, weights, words, scoring)
 
             found, times = timed(rank, zip(queries[:, None], hits, strict=True))
-            setting = rows.setdefault(rule_of(kind, alpha), {})
+            setting = rows.setdefault(rule_of(scoring), {})
             setting[f"nprobe={probes}, k={neighbours}"] = figures(found, true, searched + times)
     return rows
 

@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.planted_search.patches_in_faiss import FAISS_KINDS
-from benchmarks.planted_search.timing import ALPHA, KINDS, rule_of
+from benchmarks.planted_search.timing import KINDS, SIGNATURES, rule_of
 from tfthesis.drawing import save
+from tfthesis.inverted_index.options import Scoring
 
-RULES = tuple(rule_of(kind, alpha) for kind in KINDS for alpha in (0.0, ALPHA))
+RULES = tuple(rule_of(Scoring(1, kind, *signatures)) for kind in KINDS for signatures in SIGNATURES)
 
 
 def table(row: dict[str, Any]) -> str:
@@ -25,7 +26,7 @@ def table(row: dict[str, Any]) -> str:
         f" signatures alone: recall {row['signatures alone']['recall']:.3f}"
     ]
     for name, mine in row["ours"].items():
-        line = f"  {name:18} recall {mine['recall']:.3f}  {mine['ms']:7.2f} ms (95%: {mine['ms_p95']:.2f}, "
+        line = f"  {name:22} recall {mine['recall']:.3f}  {mine['ms']:7.2f} ms (95%: {mine['ms_p95']:.2f}, "
         line += f"processor: {mine['ms_cpu']:.2f}, in a batch: {mine['batch_ms_cpu']:.2f})"
         for kind in FAISS_KINDS:
             if kind in row:
@@ -56,7 +57,7 @@ def draw(figures_file: Path) -> Path:
     for number, name in enumerate(collections[0]["ours"]):
         if not name.startswith("log"):
             continue
-        colour = f"C{number % 4}"
+        colour = f"C{number % 6}"
         time_axes.plot(images, [row["ours"][name]["ms"] for row in collections], "o-", color=colour, label=name)
         for kind, style in zip(FAISS_KINDS, ("s--", "^:"), strict=True):
             found = [(row["images"], row[kind]["at_equal_recall"][name]) for row in collections if kind in row]

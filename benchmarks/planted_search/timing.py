@@ -15,8 +15,14 @@ from tfthesis.inverted_index.options import Scoring
 ASKED = 10
 ALPHA = 8.0
 KINDS = ("ratio", "log")
+#: Without signatures, with those of all images that match, and with those of the images with the largest sums.
+CANDIDATES = 512
+SIGNATURES = ((0.0, 0), (ALPHA, 0), (ALPHA, CANDIDATES))
 SCORINGS = tuple(
-    Scoring(assignments, kind, alpha) for kind in KINDS for assignments in (1, 3) for alpha in (0.0, ALPHA)
+    Scoring(assignments, kind, alpha, candidates)
+    for kind in KINDS
+    for assignments in (1, 3)
+    for alpha, candidates in SIGNATURES
 )
 
 
@@ -44,11 +50,17 @@ def figures(found: Iterable[np.ndarray], true: np.ndarray, times: np.ndarray) ->
     return {"recall": round(float(recall), 4), **{name: round(float(value), 3) for name, value in values.items()}}
 
 
-def rule_of(kind: str, alpha: float) -> str:
-    """Return what a way to weigh matches is called in tables."""
-    return f"{kind} {'GIS' if alpha else 'no GIS'}"
+def rule_of(scoring: Scoring) -> str:
+    """Return what a way to weigh matches is called in tables, whatever the multiple assignment."""
+    return f"{scoring.idf} {_signatures_of(scoring)}"
 
 
 def name_of(scoring: Scoring) -> str:
     """Return what a setting is called in tables."""
-    return f"{scoring.idf} MA={scoring.assignments} {'GIS' if scoring.alpha else 'no GIS'}"
+    return f"{scoring.idf} MA={scoring.assignments} {_signatures_of(scoring)}"
+
+
+def _signatures_of(scoring: Scoring) -> str:
+    if not scoring.alpha:
+        return "no GIS"
+    return f"GIS of {scoring.candidates}" if scoring.candidates else "GIS"

@@ -85,6 +85,7 @@ scorings = st.builds(
     st.integers(1, 3),
     st.sampled_from(IDF),
     st.sampled_from([0.0, 0.5, 4.0, 20.0, 3e3, 1e5]),
+    st.sampled_from([0, 0, 1, 2, 5]),
 )
 
 
@@ -129,7 +130,7 @@ def slow_search(case: Case, n: int, scoring: Scoring) -> list[list[tuple[int, fl
     cells = [[cell(case, case.features, image, patch) for patch in range(patches)] for image in range(images)]
     found = []
     for query in range(len(case.queries[0])):
-        scores = {}
+        sums = {}
         for image in range(images):
             hits = []
             for patch in range(patches):
@@ -145,8 +146,15 @@ def slow_search(case: Case, n: int, scoring: Scoring) -> list[list[tuple[int, fl
                             weights = {"ratio": ratio**2, "log": Fraction(math.log(ratio) ** 2), "none": Fraction(1)}
                             hits.append(weights[scoring.idf])
             if hits:
-                scores[image] = weighed(Fraction(sum(hits)), case, image, query, scoring.alpha)
+                sums[image] = Fraction(sum(hits))
         # Sorting is stable, and leaves equal scores in the order of the rows.
+        if scoring.alpha and scoring.candidates:
+            plain = {image: weighed(total, case, image, query, 0.0) for image, total in sums.items()}
+            sums = {
+                image: sums[image]
+                for image in sorted(sorted(sums, key=plain.__getitem__, reverse=True)[: scoring.candidates])
+            }
+        scores = {image: weighed(total, case, image, query, scoring.alpha) for image, total in sums.items()}
         ranked = sorted(scores, key=scores.__getitem__, reverse=True)
         found.append([(image, as_float32(scores[image])) for image in ranked[:n]])
     return found

@@ -48,7 +48,10 @@ def drawn(seed: int, images: int = 400, width: int = 24) -> Case:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scoring", [Scoring(), Scoring(3, "log"), Scoring(2, alpha=8.0), Scoring(2, alpha=500.0)])
+@pytest.mark.parametrize(
+    "scoring",
+    [Scoring(), Scoring(3, "log"), Scoring(2, alpha=8.0), Scoring(2, alpha=500.0), Scoring(2, "ratio", 8.0, 20)],
+)
 def test_it_answers_as_the_arrays_do_where_images_are_ruled_out(monkeypatch, kind, scoring):
     monkeypatch.setattr(graphs, "FIRST", 6)
     case = drawn(1)

@@ -263,6 +263,34 @@ def test_alpha_is_a_number_from_0(alpha):
         Scoring(alpha=alpha)
 
 
+@pytest.mark.parametrize("candidates", [-1, 2.5, True])
+def test_candidates_are_a_number_of_images(candidates):
+    with pytest.raises(UserError, match=f"candidates: expected a whole number from 0, got {candidates!r}"):
+        Scoring(candidates=candidates)
+
+
+def test_only_images_with_the_largest_sums_are_compared(monkeypatch):
+    # Images 1 and 2 share two words with the query, the others one; the signature of 3 is the query's own.
+    signatures = [[1, 2], [1, 2], [2, 1], [1, 0], [1, 2]]
+    case = lines(9, [[0, 2], [0, 1], [1, 0], [0, 2], [0, 2]], [[0, 1]], signatures, [[1, 0]])
+    index = built(case)
+    compared = []
+    whole = Signatures.distances
+    monkeypatch.setattr(
+        Signatures, "distances", lambda self, *arguments: compared.append(arguments[1]) or whole(self, *arguments)
+    )
+
+    def answered(candidates, n=4):
+        compared.clear()
+        return [row for row, _ in asked(index, case, n, Scoring(alpha=8.0, candidates=candidates))[0]]
+
+    assert answered(0) == [3, 2, 1, 0]
+    assert answered(2) == [2, 1]
+    assert set(np.concatenate(compared).tolist()) == {1, 2}
+    # Of 0, 3 and 4, whose sums are equal, the first is taken.
+    assert answered(3) == [2, 1, 0]
+
+
 def test_an_unknown_idf_is_named():
     with pytest.raises(UserError, match="Did you mean 'ratio'"):
         Scoring(idf="ration")

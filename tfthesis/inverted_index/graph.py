@@ -84,6 +84,11 @@ class GraphIndex:
             rows, sums = self._sums(query[0], scoring.idf)
             if not scoring.alpha:
                 return _best(rows, _ranks(sums), n)
+            if scoring.candidates:
+                kept = tf.math.top_k(_ranks(sums), tf.minimum(tf.size(rows), scoring.candidates)).indices
+                # Equal scores are told apart by the place of a row.
+                kept = tf.sort(kept)
+                rows, sums = tf.gather(rows, kept), tf.gather(sums, kept)
             return self._best_weighed(rows, sums, query[1], n, scoring.alpha)
 
         kinds = tf.TensorSpec([n], tf.int32), tf.TensorSpec([n], tf.int64)

@@ -24,17 +24,22 @@ class Scoring:
         idf: "ratio", N / n_i as in Eq 4.2, "log", its logarithm, or "none", by which all matches count 1 as in Eq 4.1.
         alpha: strength of the signatures in c = exp(-alpha d); 0 leaves them out. The thesis prints exp(alpha d) in Eq
             4.4, by which unlike images would score higher, against its text.
+        candidates: images whose signatures are compared, those with the largest sums without signatures and among equal
+            ones the first; no others are answered. 0 compares all that share a cell with the query, as the thesis does.
     """
 
     assignments: int = 1
     idf: str = "ratio"
     alpha: float = 0.0
+    candidates: int = 0
 
     def __post_init__(self):
         if self.idf not in IDF:
             raise closest(self.idf, IDF, "idf")
         if not 0 <= self.alpha <= LARGEST_ALPHA:
             raise UserError(f"alpha: expected a number from 0 to {LARGEST_ALPHA:g}, got {self.alpha}")
+        if isinstance(self.candidates, bool) or not isinstance(self.candidates, int) or self.candidates < 0:
+            raise UserError(f"candidates: expected a whole number from 0, got {self.candidates!r}")
 
 
 #: The nearest word, the idf of the thesis, no signatures.

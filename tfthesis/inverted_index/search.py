@@ -68,11 +68,11 @@ def search(
     roots = _roots(index, signatures, len(cells)) if scoring.alpha else None
     rows = np.full((len(cells), n), -1, np.int32)
     ranks = np.full((len(cells), n), ranking.NOTHING)
-    for found in _matches(index, cells, scoring.idf, None if scoring.alpha else n):
+    for found in _matches(index, cells, scoring.idf, (scoring.candidates or None) if scoring.alpha else n):
         if roots is None:
             ranked = ranking.ranks(found.sums)
         else:
-            found, ranked = weighed(index, found, roots, n, scoring.alpha)
+            found, ranked = weighed(index, found, roots, n, scoring)
         best, places = ranking.best_of_each(found.queries, found.rows, ranked, n)
         rows[found.queries[best], places], ranks[found.queries[best], places] = found.rows[best], ranked[best]
     return Answers(rows, ranking.logs(ranks))
@@ -190,6 +190,10 @@ def summed(queries: np.ndarray, rows: np.ndarray, terms: np.ndarray, images: int
         pairs = np.cumsum(np.diff(queries, prepend=queries[0]) > 0) * images + rows
     # A sum for every image takes less time than sorting the matches, even at a million images.
     sums = np.bincount(pairs, terms)
+    if count is None and queries[0] == queries[-1] and terms.min() > 0:
+        # Sums that are not 0 are those of the images that match, by row: signatures are then read in their order.
+        found = np.flatnonzero(sums > 0)
+        return Matches(np.full(len(found), queries[0]), found.astype(np.int32), sums[found])
     found = sums.take(pairs)
     if count is not None:
         values = found.astype(np.float32)
@@ -204,15 +208,21 @@ def summed(queries: np.ndarray, rows: np.ndarray, terms: np.ndarray, images: int
 
 
 def weighed(
-    index: Index, found: Matches, roots: Sequence[np.ndarray], n: int, alpha: float
+    index: Index, found: Matches, roots: Sequence[np.ndarray], n: int, scoring: Scoring
 ) -> tuple[Matches, np.ndarray]:
     """Return matches that hold the `n` best of each query, and their ranks by sums that signatures weigh.
+
+    Of more matches than `scoring.candidates` only those with the largest sums are looked at.
 
     No weight is above 1: an image whose sum is below the n-th best score of some images is not among the best, and its
     signature need not be read. Of those that are left, kernels in float32 leave the few that may be among the best.
     """
+    alpha = scoring.alpha
     margin = ranking.margin(index.signatures.error, alpha)
     plain = ranking.ranks(found.sums)
+    if scoring.candidates:
+        kept, _ = ranking.best_of_each(found.queries, found.rows, plain, scoring.candidates)
+        found, plain = found.chosen(kept), plain[kept]
     likely, _ = ranking.best_of_each(found.queries, found.rows, plain, max(FIRST, 2 * n))
     if len(likely) < len(plain):
         some = found.chosen(likely)

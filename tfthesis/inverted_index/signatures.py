@@ -86,8 +86,8 @@ class Signatures:
             roots: root features of the queries, `[B, M]` for each axis.
             dtype: of the products. What float64 rounds is gone when the kernel is rounded to float32.
         """
-        found = np.zeros(len(rows))
         wide = [np.asarray(part, dtype) for part in roots]
+        similarity = np.empty((len(self.widths), len(rows)), dtype)
         step = max(1, _NUMBERS // sum(self.widths))
         # Filled again and again: fresh memory would take more time than the products.
         kept = np.empty((min(step, len(rows)), sum(self.widths)), self.values.dtype)
@@ -101,11 +101,13 @@ class Signatures:
             values[...] = kept[:count]
             left = 0
             for axis, width in enumerate(self.widths):
-                similarity = _products(values[:, left : left + width], queries[part], wide[axis])
-                if self.scales is not None:
-                    similarity *= self.scales[rows[part], axis]
-                found[part] += hellinger_distance(similarity)
+                _products(values[:, left : left + width], queries[part], wide[axis], similarity[axis, part])
                 left += width
+        found = np.zeros(len(rows))
+        for axis, part in enumerate(similarity):
+            if self.scales is not None:
+                part *= self.scales[:, axis].take(rows)
+            found += hellinger_distance(part)
         return found
 
     def decoded(self, rows: np.ndarray) -> list[np.ndarray]:
@@ -117,13 +119,13 @@ class Signatures:
         return [part * self.scales[rows, axis, None] for axis, part in enumerate(parts)]
 
 
-def _products(values: np.ndarray, queries: np.ndarray, roots: np.ndarray) -> np.ndarray:
-    """Return the inner product of each of `values` `[C, M]` with the root feature of its query; queries rise."""
-    found = np.empty(len(values), values.dtype)
-    starts = np.flatnonzero(np.concatenate([[True], queries[1:] != queries[:-1]]))
-    for start, stop in itertools.pairwise([*starts.tolist(), len(queries)]):
-        np.matmul(values[start:stop], roots[queries[start]], out=found[start:stop])
-    return found
+def _products(values: np.ndarray, queries: np.ndarray, roots: np.ndarray, out: np.ndarray) -> None:
+    """Write inner products of `values` `[C, M]` with the root feature of their query to `out`; queries rise."""
+    bounds = [0, len(queries)]
+    if queries[0] != queries[-1]:
+        bounds[1:1] = (np.flatnonzero(np.diff(queries)) + 1).tolist()
+    for start, stop in itertools.pairwise(bounds):
+        np.matmul(values[start:stop], roots[queries[start]], out=out[start:stop])
 
 
 def encode(vectors: Sequence[np.ndarray], kind: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -76,6 +76,13 @@ class DeepIndexRecipe(Recipe):
     alpha: float = setting(
         8.0, "strength of the global signatures in exp(-alpha d); 0 leaves them out", source="Eq 4.4, Fig 4.6d"
     )
+    candidates: int = setting(
+        0,
+        "images whose signatures are compared, those with the largest sums without them; no others are answered, 0 "
+        "compares all",
+        unit="images",
+        source="our choice; Eq 4.4 weighs all",
+    )
     signature: str = setting("float32", "how signatures are kept", choices=KINDS, source="Table 4.4")
     late_fusion: bool = setting(
         False, "an index of its own for each axis, whose scores are added", source="section 4.5, future work"
@@ -87,7 +94,7 @@ class DeepIndexRecipe(Recipe):
 
     def idle(self) -> frozenset[str]:
         """Return the fields that change nothing."""
-        return frozenset({"signature"} if not self.alpha else set())
+        return frozenset({"signature", "candidates"} if not self.alpha else set())
 
 
 def data(recipe: DeepIndexRecipe, name: str, directory: Path | None) -> IndexedImageData:
@@ -140,7 +147,7 @@ def rules(recipe: DeepIndexRecipe) -> Rules:
         if level == 1:
             break
         whole += level * level
-    scoring = Scoring(recipe.assignments, recipe.idf, recipe.alpha)
+    scoring = Scoring(recipe.assignments, recipe.idf, recipe.alpha, recipe.candidates)
     return searching.Rules(
         scoring, recipe.late_fusion, recipe.expansion, whole if 1 in recipe.levels else None, recipe.signature
     )
