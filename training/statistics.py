@@ -94,6 +94,11 @@ class Comparison:
     detectable: float | None
     verdict: Verdict
 
+    @property
+    def lowest(self) -> float:
+        """Lower end of the intervals, minus infinity where there is none."""
+        return -math.inf if self.low is None else min(self.low, self.low if self.item_low is None else self.item_low)
+
 
 def summarize(values: Sequence[float], level: float = LEVEL) -> Summary:
     """Return mean, standard deviation (n - 1) and Student's interval of the mean of `values`.

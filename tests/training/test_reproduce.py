@@ -21,18 +21,19 @@ from tfthesis.errors import UserError
 from tfthesis.method import Evaluation
 from training import reproduce
 from training.reproduction import commands
-from training.reproduction.cells import our_cells
+from training.reproduction.cells import difference, our_cells
 from training.reproduction.commands import Commands
-from training.reproduction.comparison import assess, item_scores
+from training.reproduction.comparison import ClaimResult, assess, item_scores
 from training.reproduction.edition import Edition
 from training.reproduction.execution import epoch_columns
 from training.reproduction.pages import markdown
 from training.reproduction.store import Planned, ResultStore, compact, effective
-from training.reproduction.table import Column
+from training.reproduction.table import Claim, Column
 from training.reproduction.table_files import load_table
 from training.request import Request
 from training.results import write_evaluation
 from training.run_directory import RunDirectory
+from training.statistics import combine, compare
 
 HERE = Path(__file__).parent
 TOY = HERE / "toy_method.py"
@@ -165,6 +166,8 @@ class Trainer:
         samples["half.rank"] = half
         scalars = {"r5": r5, "loss": 1 - r5 / 100}
         scalars |= {"half.r5": 100 * float(np.mean(half < 5)), "half.loss": 1.0}
+        # What no seed moves.
+        scalars["fixed.loss"] = request.recipe.skill
         return Evaluation("toy protocol", scalars, r5, samples=samples)
 
 
@@ -419,11 +422,13 @@ def test_a_run_is_kept_with_what_it_was_measured_on(make, tables, tmp_path, trai
 
 
 def test_a_claim_on_the_measure_decides_whether_others_count(make, tables, tmp_path):
-    for name, gate, against in (("open", "strong", "weak"), ("shut", "weak", "strong")):
-        text = TABLE + f'\n[[claims]]\nbetter = "{gate}"\nthan = ["{against}"]\ncolumns = ["r5"]\ngate = true\n'
+    for name, gate, against, size in (
+        ("open", "strong", "weak", 0), ("shut", "weak", "strong", 0), ("near", "strong", "weak", 99)
+    ):  # fmt: skip
+        text = TABLE + f'\n[[claims]]\nbetter = "{gate}"\nthan = ["{against}"]\ncolumns = ["r5"]\ngate = {size}\n'
         (tables / f"{name}.toml").write_text(text, encoding="utf-8")
         assert make("--table", name) == 0
-    found = {name: outcome(tables, tmp_path, name) for name in ("open", "shut")}
+    found = {name: outcome(tables, tmp_path, name) for name in ("open", "shut", "near")}
     assert [claim.verdict for claim in found["open"].claims] == ["yes", "yes", "yes"]
     r5, loss, gate = found["shut"].claims
     # The gate speaks of one figure; its own verdict and the difference of the other claim stay.
@@ -433,6 +438,31 @@ def test_a_claim_on_the_measure_decides_whether_others_count(make, tables, tmp_p
     assert "the figure cannot rank here | " in page
     assert "Where weak is not found to be better than strong, a figure cannot rank, and the other verdicts" in page
     assert "cannot rank" not in markdown(outcome(tables, tmp_path, "toys"))
+    # Better, but not by as much as was asked for.
+    assert [claim.verdict for claim in found["near"].claims] == ["undecided", "yes", "yes"]
+    assert "Where strong is not found to be better than weak by more than 99, a figure" in markdown(found["near"])
+
+
+def test_what_no_seed_moves_is_one_measurement(make, tables, tmp_path):
+    text = TABLE.replace('label = "weak"\n', 'label = "weak"\nmeasure = "fixed"\n')
+    text = text.replace('label = "strong"\n', 'label = "strong"\nmeasure = "fixed"\n')
+    text = text.replace('than = ["weak"]\n', 'than = ["weak"]\ncolumns = ["loss"]\n')
+    (tables / "still.toml").write_text(text, encoding="utf-8")
+    assert make("--table", "still") == 0
+    (claim,) = outcome(tables, tmp_path, "still").claims
+    (compared,) = claim.comparisons.values()
+    assert (compared.count, round(abs(compared.difference), 9), claim.verdict) == (1, 0.5, "undecided")
+    assert "or where no seed moves either row." in markdown(outcome(tables, tmp_path, "still"))
+
+
+def test_the_least_favourable_comparison_is_the_one_that_decides():
+    claim, column = Claim("a", ("sure", "unsure"), ("r5",)), Column("r5", "R@5")
+    left = [10.0, 10.1, 9.9]
+    compared = {"sure": compare(left, [9.0, 9.1, 8.9]), "unsure": compare(left, [2.0, 12.0, 6.0])}
+    assert compared["sure"].difference < compared["unsure"].difference
+    result = ClaimResult(claim, column, compared, combine(list(compared.values())), {})
+    assert result.verdict == "undecided"
+    assert difference(result).endswith("(unsure)")
 
 
 def test_runs_on_other_data_are_not_compared(make, tables, tmp_path, trainer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from training.reproduction.comparison import ClaimResult, Outcome
 from training.reproduction.store import Record
 from training.reproduction.table import Column
-from training.statistics import LEVEL, MIN_SEEDS, POWER, Comparison, Summary
+from training.statistics import LEVEL, MIN_SEEDS, POWER, Comparison, Summary, Verdict
 
 MISSING = "–"
 Grid = tuple[list[str], list[list[str]]]
@@ -76,7 +76,8 @@ def difference(result: ClaimResult) -> str:
     """Return the difference that speaks least for the claim, with its intervals, or why there is none."""
     if not result.comparisons:
         return result.remark or MISSING
-    label, least = min(result.comparisons.items(), key=lambda item: item[1].difference)
+    order = (Verdict.NO, Verdict.UNDECIDED, Verdict.YES)
+    label, least = min(result.comparisons.items(), key=lambda item: (order.index(item[1].verdict), item[1].difference))
     text = _with_intervals(least, result.column.digits)
     text += f" ({label})" if len(result.comparisons) > 1 else ""
     return text + (f"; {result.remark}" if result.remark else "")
@@ -116,7 +117,8 @@ def rule(outcome: Outcome) -> str:
         f"Runs are paired by seed. *Yes*: the {LEVEL:.0%} interval of the mean difference (Student's t over seeds) is "
         "above zero, and so is, where it is given, the interval with items: of a bootstrap that draws seeds, and test "
         "images with their captions.",
-        f"*No*: both are below zero. *Undecided* otherwise, and always with fewer than {MIN_SEEDS} seeds.",
+        f"*No*: both are below zero. *Undecided* otherwise, and always with fewer than {MIN_SEEDS} seeds, or where "
+        "no seed moves either row.",
         f"*Detectable*: the true difference that would be found with probability {POWER:.0%} at this spread.",
     ]
     if any(len(result.claim.than) > 1 for result in outcome.claims):
@@ -125,10 +127,10 @@ def rule(outcome: Outcome) -> str:
             "for their number (Bonferroni)."
         )
     sentences += [
-        f"Where {claim.better} is not found to be better than {' and '.join(claim.than)}, a figure cannot rank, and "
-        "the other verdicts on it are undecided."
+        f"Where {claim.better} is not found to be better than {' and '.join(claim.than)}{_by(claim.gate)}, a figure "
+        "cannot rank, and the other verdicts on it are undecided."
         for claim in outcome.edition.table.claims
-        if claim.gate
+        if claim.gate is not None
     ]
     if tests > 1:
         sentences.append(
@@ -136,6 +138,10 @@ def rule(outcome: Outcome) -> str:
             f"{tests * (1 - LEVEL) / 2:.2g} of them would be expected to read yes."
         )
     return " ".join(sentences)
+
+
+def _by(gate: float) -> str:
+    return f" by more than {gate:g}" if gate else ""
 
 
 def provenance(outcome: Outcome) -> str:

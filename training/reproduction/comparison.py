@@ -108,13 +108,18 @@ def assess(edition: Edition, store: ResultStore) -> Outcome:
 
 def _gated(claims: Sequence[ClaimResult]) -> list[ClaimResult]:
     """Return the claims, undecided in the columns of which a gate does not say that they can rank."""
-    shut = {c.column.scalar for c in claims if c.claim.gate and c.comparisons and c.verdict is not Verdict.YES}
+    shut = {c.column.scalar for c in claims if c.claim.gate is not None and c.comparisons and not _open(c)}
     return [
         dataclasses.replace(c, verdict=Verdict.UNDECIDED, remark="the figure cannot rank here")
-        if c.column.scalar in shut and c.comparisons and not c.claim.gate
+        if c.column.scalar in shut and c.comparisons and c.claim.gate is None
         else c
         for c in claims
     ]
+
+
+def _open(gate: ClaimResult) -> bool:
+    """Return whether all differences are found to be as large as a gate asks for."""
+    return gate.verdict is Verdict.YES and all(c.lowest > gate.claim.gate for c in gate.comparisons.values())
 
 
 def _records(edition: Edition, row: Row, store: ResultStore) -> dict[int, Record]:
@@ -216,7 +221,8 @@ def _comparison(
     pairs = [(left.records[seed], right.records[seed]) for seed in seeds]
     if any(a.fingerprint != b.fingerprint for a, b in pairs):
         return f"{names} were run on different data"
-    if not left.row.varies and not right.row.varies:
+    if all(len({row.values[column.scalar][seed] for seed in seeds}) == 1 for row in (left, right)):
+        # What no seed moves was measured once.
         seeds, pairs = seeds[:1], pairs[:1]
     samples = [_grouped_alike(_samples(left.row, store, a), _samples(right.row, store, b)) for a, b in pairs]
     left_items, right_items = (

@@ -118,14 +118,15 @@ class Claim:
     """A direction: row `better` beats row `than` (or each of several rows) in `columns`.
 
     `source` says who claims it: the thesis, or this project's own expectation. With `gate` the claim checks the measure
-    itself: in a column where it is not found to hold, the table's other claims are left undecided.
+    itself: in a column where the difference is not found to be above `gate`, the table's other claims are left
+    undecided.
     """
 
     better: str
     than: tuple[str, ...]
     columns: tuple[str, ...]
     source: str = "thesis"
-    gate: bool = False
+    gate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
