@@ -219,7 +219,7 @@ def test_pages(make, tmp_path):
     text = (folder / "toys-quick-dots.md").read_text()
     assert text.startswith("<!-- python -m training.reproduce --table toys --scale quick --seeds 0,1,2,3 -->")
     assert "4 seeds" in text and "Nobody 2000, Table 1" in text and "40.0" in text and "+7.5 Dots" in text
-    assert "8 runs, 8 min in all on 2 cores of P; commit 0123456789." in text
+    assert "8 runs, 8 min in all, the longest 60 s, on 2 cores of P; commit 0123456789." in text
     claims = list(csv.DictReader((folder / "toys-quick-dots.claims.csv").open()))
     assert [(line["figure"], line["verdict"]) for line in claims] == [("r5", "yes"), ("loss", "yes")]
     assert claims[0]["item_low"] and not claims[1]["item_low"]

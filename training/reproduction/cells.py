@@ -155,7 +155,8 @@ def provenance(outcome: Outcome) -> str:
     waits = [record.waiting for record in records if record.waiting is not None]
     waited = f"; waiting for input took at most {max(waits):.0%} of a run's training" if waits else ""
     commit = ", ".join(commits)
-    return f"{len(records)} runs, {minutes:.0f} min in all on {'; '.join(machines)}{waited}; commit {commit}."
+    longest = f", the longest {max(record.seconds for record in records):.0f} s" if len(records) > 1 else ""
+    return f"{len(records)} runs, {minutes:.0f} min in all{longest}, on {'; '.join(machines)}{waited}; commit {commit}."
 
 
 def _machine(record: Record) -> str:
