@@ -114,10 +114,9 @@ def ranked(
     """
     patches = patches[patches >= 0]
     asked = np.zeros(len(patches), np.int64)
+    best = (scoring.candidates or None) if scoring.alpha else ASKED
     # Each patch of the query may find each patch of an image.
-    best = scoring.candidates if scoring.alpha else ASKED
-    count = best * PATCHES**2 if best else None
-    found = summed(asked, patches // PATCHES, weights[words[patches]], len(index), count)
+    found = summed(asked, patches // PATCHES, weights[words[patches]], len(index), best, PATCHES**2)
     if scoring.alpha:
         found, ranks = weighed(index, found, [rooted(query[:, 0])], ASKED, scoring)
     else:

@@ -62,3 +62,17 @@ def test_the_best_of_each_query_are_those_of_a_full_sort(items, n, step):
         mine = [item for item in range(len(items)) if items[item][0] == query]
         full += [*enumerate(sorted(mine, key=lambda item: (-items[item][1], -item))[:n])]
     assert list(zip(places.tolist(), found.tolist(), strict=True)) == full
+
+
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_the_bound_of_one_query_leaves_its_best(n):
+    rng = np.random.default_rng(n)
+    for size in (n, n + 1, 5 * n + 3, 40_000):
+        # Few different sums, some of which are equal as float32 only.
+        sums = rng.integers(0, 50, size) * (1 + rng.integers(0, 2, size) * 2.0**-30)
+        least = ranking.bound(sums, n)
+        kept = sums >= least
+        best = np.sort(ranking.ranks(sums))[::-1][min(n, size) - 1]
+        assert kept[ranking.ranks(sums) >= best].all()
+        if size == 40_000:
+            assert least > 0

@@ -52,7 +52,6 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
     index = built(case, 40)
     full = slow_search(case, 150, Scoring(2, alpha=alpha))
     monkeypatch.setattr(searching, "FIRST", 4)
-    monkeypatch.setattr(searching, "_TOGETHER", 90)
     compared = []
     whole = Signatures.distances
 
@@ -61,11 +60,12 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
         return whole(self, queries, rows, roots, dtype)
 
     monkeypatch.setattr(Signatures, "distances", count)
-    for n in (1, 2, 7, 150):
-        assert asked(index, case, n, Scoring(2, alpha=alpha)) == [ranked[:n] for ranked in full]
-        monkeypatch.setattr(searching, "_TOGETHER", 1 << 20)
-        assert asked(index, case, n, Scoring(2, alpha=alpha)) == [ranked[:n] for ranked in full]
-        monkeypatch.setattr(searching, "_TOGETHER", 90)
+    # One query at a time by its matches, or by the sums of all images, and several together.
+    for together, looked_through in ((90, 0), (90, 16), (1 << 20, 16)):
+        monkeypatch.setattr(searching, "_TOGETHER", together)
+        monkeypatch.setattr(searching, "_LOOKED_THROUGH", looked_through)
+        for n in (1, 2, 7, 150):
+            assert asked(index, case, n, Scoring(2, alpha=alpha)) == [ranked[:n] for ranked in full]
     if alpha:
         # Of a query's images, some are compared, to rule out others by their sums, and then by kernels in float32.
         exact = [rows for dtype, rows in compared if dtype == np.float64]

@@ -73,6 +73,21 @@ def best_of_each(queries: np.ndarray, rows: np.ndarray, ranks: np.ndarray, n: in
     return order[places < n], places[places < n]
 
 
+def bound(sums: np.ndarray, n: int) -> float:
+    """Return what the `n` largest sums of a query, and those of an equal rank, are not below, found as `bounds` does.
+
+    Args:
+        sums: float64 `[C]`, not negative.
+    """
+    stretch = min(max(1, len(sums) // (4 * n)), _STRETCH)
+    # Without the last ones, which are fewer than a stretch has: the bound is no larger for it.
+    peaks = sums[: len(sums) // stretch * stretch].reshape(stretch, -1).max(0)
+    if len(peaks) <= n:
+        return 0.0
+    # Below all that a float32 rounds to the same.
+    return float(np.nextafter(np.float32(np.partition(peaks, len(peaks) - n)[len(peaks) - n]), np.float32(0)))
+
+
 def bounds(values: np.ndarray, queries: np.ndarray, n: int) -> np.ndarray:
     """Return what the `n` largest values of the same query are not below, and few of the others, for each value.
 

@@ -27,6 +27,9 @@ FIRST = 512
 
 # Sums that are held together: one for each image and query, unless there are more images.
 _TOGETHER = 1 << 20
+# Images for each match of a query up to which the sums of all images are looked through: what lies in a row is read
+# several times faster than what is scattered.
+_LOOKED_THROUGH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,13 +170,14 @@ def _matches(index: Index, cells: np.ndarray, kind: str, best: int | None) -> It
     for start, stop in itertools.pairwise([*bounds.tolist(), len(queries)]):
         part = slice(start, stop)
         postings = index.lists.images(places[part])[0]
-        # An image is as often among the postings as it has patches there.
-        count = None if best is None else best * index.patches
         asked, terms = (np.repeat(values[part], lengths[part]) for values in (queries, weights))
-        yield summed(asked, postings, terms, len(index), count)
+        # An image is as often among the postings as it has patches there.
+        yield summed(asked, postings, terms, len(index), best, index.patches)
 
 
-def summed(queries: np.ndarray, rows: np.ndarray, terms: np.ndarray, images: int, count: int | None = None) -> Matches:
+def summed(
+    queries: np.ndarray, rows: np.ndarray, terms: np.ndarray, images: int, best: int | None = None, often: int = 1
+) -> Matches:
     """Return the matches of queries with patches of images.
 
     Args:
@@ -181,23 +185,26 @@ def summed(queries: np.ndarray, rows: np.ndarray, terms: np.ndarray, images: int
         rows: of the image, `[m]`.
         terms: what is added to the image's score, `[m]`.
         images: N of the index.
-        count: of the matches of a query, as many with the largest sums are needed; None for all.
+        best: as many images with the largest sums for each query are needed, others may be left out; None for all.
+        often: matches of a query with one image at most.
     """
     if not len(queries):
         return Matches(queries, rows, terms)
-    pairs = rows
-    if queries[0] != queries[-1]:
+    pairs, alone = rows, queries[0] == queries[-1]
+    if not alone:
         pairs = np.cumsum(np.diff(queries, prepend=queries[0]) > 0) * images + rows
     # A sum for every image takes less time than sorting the matches, even at a million images.
     sums = np.bincount(pairs, terms)
-    if count is None and queries[0] == queries[-1] and terms.min() > 0:
-        # Sums that are not 0 are those of the images that match, by row: signatures are then read in their order.
-        found = np.flatnonzero(sums > 0)
-        return Matches(np.full(len(found), queries[0]), found.astype(np.int32), sums[found])
+    if alone and len(rows) * _LOOKED_THROUGH > images:
+        # What is not 0 is of an image that matches, unless it has no weight.
+        least = ranking.bound(sums, best) if best is not None else terms.min()
+        if least > 0:
+            found = np.flatnonzero(sums >= least)
+            return Matches(np.full(len(found), queries[0]), found.astype(np.int32), sums[found])
     found = sums.take(pairs)
-    if count is not None:
+    if best is not None:
         values = found.astype(np.float32)
-        kept = np.flatnonzero(values >= ranking.bounds(values, queries, count))
+        kept = np.flatnonzero(values >= ranking.bounds(values, queries, best * often))
         pairs, found, queries, rows = pairs[kept], found[kept], queries[kept], rows[kept]
     # Each pair once, where its last place is noted; in the array of the sums, since another one of that size takes more
     # time than all else.
