@@ -30,7 +30,7 @@ import numpy as np
 
 from tfthesis.data.image_files import ENDINGS
 from tfthesis.data.image_text import required
-from tfthesis.data.joints import read_openpose
+from tfthesis.data.joints import openpose_file, read_openpose
 from tfthesis.data.part_maps import TABLES, MaskFile, PartsFile, PoseFile
 from tfthesis.data.person_images import JOINTS, People, PersonImages
 from tfthesis.errors import UserError, closest
@@ -160,13 +160,12 @@ def _check_rows(rows: list[dict[str, str]], path: Path) -> None:
 
 def _joints(folder: Path, photo: str) -> np.ndarray | None:
     stem = (folder / "joints" / photo).with_suffix("")
-    paths = [stem.with_name(f"{stem.name}{ending}") for ending in (".json", "_keypoints.json")]
-    for path in paths:
-        if path.is_file():
-            joints = read_openpose(path)
-            # A file may hold a person without a single joint.
-            return joints if joints is not None and joints[:, 2].any() else None
-    raise UserError(f"photos.csv names {photo!r}, but its {len(JOINTS)} joints are missing: no file {paths[0]}")
+    path = openpose_file(stem)
+    if path is None:
+        raise UserError(f"photos.csv names {photo!r}, but its {len(JOINTS)} joints are missing: no file {stem}.json")
+    joints = read_openpose(path)
+    # A file may hold a person without a single joint.
+    return joints if joints is not None and joints[:, 2].any() else None
 
 
 def _pairs(path: Path, splits: dict[str, str]) -> list[tuple[str, str]]:
