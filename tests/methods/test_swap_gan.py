@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -25,6 +26,10 @@ from tfthesis.swapping.evaluation import SwapProtocol, checkerboard, evaluate_sw
 from tfthesis.swapping.pictures import swap_pictures
 from tfthesis.swapping.protocol import conditions
 from tfthesis.swapping.representations import draw_pose, head_mask
+from training.dry_run import dry_run_text
+from training.execution import execute
+from training.progress import Progress
+from training.request import Request
 
 SWAP = load_method("swap_gan")
 SIDE = 32
@@ -241,6 +246,25 @@ def test_a_classifier_that_cannot_be_had_is_told_before_the_first_step(monkeypat
     (stage,) = SWAP.stages(recipe)
     with pytest.raises(UserError, match="classifier 'inception_v3': no file nowhere.h5"):
         SWAP.compile(SWAP.build(recipe, data.spec), recipe, stage)
+
+
+def test_a_download_that_fails_is_told_before_the_first_step(monkeypatch, tmp_path):
+    asked = []
+
+    def offline(*arguments, **options):
+        asked.append(options["weights"])
+        raise Exception("no network")
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", offline)
+    changes = ["classifier=inception_v3", "persons=(4,2,2)", "epochs=1", "decay_epochs=0"]
+    request = Request.create("swap_gan", "tiny", None, changes)
+    # What looks only is not made to wait for a download.
+    assert "trains" in dry_run_text(request, request.open_data()) and not asked
+    with pytest.raises(UserError, match=r"'inception_v3': the ImageNet weights could not be downloaded \(no network\)"):
+        execute(request, tmp_path / "run", progress=Progress())
+    assert asked == ["imagenet"] and not (tmp_path / "run" / "metrics.csv").exists()
+    SWAP.before_training(SWAP.recipe("tiny"), SwapData(dataset(), SIDE, SIDE))
+    assert asked == ["imagenet"]
 
 
 class Classifier:
