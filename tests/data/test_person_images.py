@@ -57,9 +57,9 @@ def test_rows_take_their_pairs_along():
         ({"segments": np.full((4, 6, 8), 6, np.uint8)}, "expected labels 0 to 5 .background, head.*got 6"),
         (
             {"poses": np.zeros((4, 6, 8), np.uint8)},
-            r"poses: expected uint8 \['N', 'H', 'W', 3\], got uint8 \[4, 6, 8\]",
+            r"poses: expected uint8 \[N, H, W, 3\], got uint8 \[4, 6, 8\]",
         ),
-        ({"masks": np.zeros((4, 6, 8), np.uint8)}, r"masks: expected bool \['N', 'H', 'W'\], got uint8 \[4, 6, 8\]"),
+        ({"masks": np.zeros((4, 6, 8), np.uint8)}, r"masks: expected bool \[N, H, W\], got uint8 \[4, 6, 8\]"),
         (
             {"heads": np.zeros((4, 6, 7), bool)},
             r"heads: expected maps of the size of the images, \[4, 6, 8\], got \[4, 6, 7\]",

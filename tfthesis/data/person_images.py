@@ -188,9 +188,9 @@ def check_map(values: np.ndarray, kind: str, what: str, batch: int = 0) -> None:
     """
     dtype, channels = (bool, ()) if kind in ("masks", "heads") else (np.uint8, (3,) if kind == "poses" else ())
     if values.dtype != dtype or values.ndim != batch + 2 + len(channels) or values.shape[batch + 2 :] != channels:
+        axes = ", ".join(["N", "H", "W", *map(str, channels)][1 - batch :])
         raise UserError(
-            f"{what}: expected {np.dtype(dtype).name} {['N', 'H', 'W', *channels][1 - batch :]}, got "
-            f"{values.dtype.name} {list(values.shape)}"
+            f"{what}: expected {np.dtype(dtype).name} [{axes}], got {values.dtype.name} {list(values.shape)}"
         )
     if kind == "segments" and values.size and values.max() >= len(BODY):
         raise UserError(f"{what}: expected labels 0 to {len(BODY) - 1} ({', '.join(BODY)}), got {values.max()}")
