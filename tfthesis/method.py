@@ -8,6 +8,7 @@ How the pieces meet:
 
     recipe  --data-->  Data (spec, splits, batches)
     recipe, spec  --build-->  keras.Model; a TrainedModel where a Stage trains it
+    recipe, data  --before_training-->  nothing, or a UserError
     for stage in stages(recipe):  Preparation.run | train_only, compile(model, recipe, stage), train_step by step
     model, data, recipe  --evaluate-->  Evaluation,  --pictures-->  [Picture]
     model, recipe, spec, data  --galleries-->  {name: Gallery or OwnSearch}  --signatures-->  {name: Signature}
@@ -289,6 +290,9 @@ class Method:
             names to `tfthesis.retrieval` neighbours or to what `OwnSearch` gives; `encoders` maps modalities to opened
             encoders.
         pictures(model, data, recipe, folder): PNG files for the report.
+        before_training(recipe, data): read, or download into Keras's cache, what `evaluate` will need and may not have,
+            such as the weights of another network, raising `UserError`: called by the first worker before the first
+            step of every start, but not by `--dry-run`, which downloads nothing for it.
     """
 
     title: str
@@ -304,6 +308,7 @@ class Method:
     signatures: Callable[[keras.Model, Recipe, Spec, Mapping[str, Any], Mapping[str, Any]], Served]
     pictures: Callable[[keras.Model, Data, Recipe, Path], list[Picture]]
     variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    before_training: Callable[[Recipe, Data], None] = lambda recipe, data: None
 
     def __post_init__(self):
         missing = [name for name in PRESETS if name not in self.presets]

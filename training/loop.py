@@ -90,6 +90,8 @@ def train(
 def _run_stages(session: Session, allow_change: bool, pauses: Pauses, begin: Callable[[], None]) -> keras.Model:
     """Run the stages that are left; returns the trained model. All but the first call of `begin` do nothing."""
     checkpoint = session.open(allow_change)
+    if session.workers.chief and not session.finished:
+        session.method.before_training(session.recipe, session.data)
     while not session.finished:
         stage = session.stages[session.position.stage]
         if isinstance(stage, Preparation):

@@ -37,6 +37,11 @@ def parser() -> Parser:
     made.add_argument(
         "--found-at", type=float, default=0.2, metavar="P", help="confidence from which a key point was found (0.2)"
     )
+    made.add_argument(
+        "--maps",
+        action="store_true",
+        help="also write what is derived from joints and parts into poses, masks and heads, to look at or to correct",
+    )
     return made
 
 
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not 0 < options.found_at <= 1:
             raise UserError(f"--found-at: expected a confidence above 0 and up to 1, got {options.found_at}")
         models = PoseModel(options.pose), PersonModel(options.person, options.person_class)
-        found = write_representations(options.data, *models, options.found_at, _progress)
+        found = write_representations(options.data, *models, options.found_at, _progress, maps=options.maps)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

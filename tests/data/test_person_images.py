@@ -8,9 +8,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.io
+import tensorflow as tf
 
 from tfthesis.data.joints import BODY_25, write_openpose
-from tfthesis.data.part_maps import LIP
+from tfthesis.data.part_maps import LIP, MaskFile, PoseFile
 from tfthesis.data.person_images import BODY, JOINTS, People, PersonImages, open_people, person_names
 from tfthesis.data.readers.clothing_co_parsing import CLASSES, divided_skin
 from tfthesis.data.scenes.dolls import SLEEVES, draw_doll, sample_doll
@@ -34,6 +35,11 @@ def test_rows_take_their_pairs_along():
     assert taken.ids == ["p3", "p0", "p2"] and taken.labels.tolist() == [3, 0, 2]
     # The pair 2, 3 is now rows 2 and 0; the other pair lost an image.
     assert taken.pairs.tolist() == [[2, 0]]
+    assert taken.poses is None and taken.read("poses", 0) is None
+    masks = np.arange(4)[:, None, None] > np.zeros((4, 6, 8))
+    taken = people(masks=masks, heads=[MaskFile(n) for n in range(4)]).take([3, 0])
+    assert taken.read("masks", 0).all() and not taken.read("masks", 1).any()
+    assert taken.heads == [MaskFile(3), MaskFile(0)] and taken.labels.dtype == np.int32
 
 
 @pytest.mark.parametrize(
@@ -49,6 +55,16 @@ def test_rows_take_their_pairs_along():
         ({"labels": np.array([0, 1, 0, 2])}, "labels: expected 0 to 1, got 0 to 2"),
         ({"segments": np.zeros((4, 6, 7), np.uint8)}, r"of the size of the images, \[4, 6, 8\], got \[4, 6, 7\]"),
         ({"segments": np.full((4, 6, 8), 6, np.uint8)}, "expected labels 0 to 5 .background, head.*got 6"),
+        (
+            {"poses": np.zeros((4, 6, 8), np.uint8)},
+            r"poses: expected uint8 \[N, H, W, 3\], got uint8 \[4, 6, 8\]",
+        ),
+        ({"masks": np.zeros((4, 6, 8), np.uint8)}, r"masks: expected bool \[N, H, W\], got uint8 \[4, 6, 8\]"),
+        (
+            {"heads": np.zeros((4, 6, 7), bool)},
+            r"heads: expected maps of the size of the images, \[4, 6, 8\], got \[4, 6, 7\]",
+        ),
+        ({"heads": np.zeros((3, 6, 8), bool)}, "expected as many ids .* as labels as heads"),
         ({"ids": ["p0", "p1", "p2"]}, "expected as many ids as images as joints as segments as labels"),
     ],
 )
@@ -80,8 +96,14 @@ def test_fingerprint_sees_every_part():
         fingerprint(pairs=np.array([[0, 1]], np.int32)),
         fingerprint(labels=np.ones(4, np.int32)),
         fingerprint(ids=["p0", "p1", "p2", "x"]),
+        fingerprint(poses=pixels),
+        fingerprint(poses=pixels * 0),
+        # The same values say other things of a person and of a head.
+        fingerprint(masks=segments > 0),
+        fingerprint(heads=segments > 0),
+        fingerprint(masks=segments > 1),
     ]
-    assert len({base, *others}) == 7
+    assert len({base, *others}) == 12
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +299,84 @@ def test_person_folders_without_a_segmentation(folder):
         open_people("person_folders", folder)
     with pytest.raises(UserError, match="unknown table of classes 'lips'. Did you mean 'lip'"):
         open_people("person_folders", folder, classes="lips")
+
+
+def write_ready(folder, names=("a1", "a2", "b", "more/c")):
+    """Write drawings, masks and heads of noise beside the photos; returns them by folder and name."""
+    written, random = {}, np.random.default_rng(9)
+    for kind in ("poses", "masks", "heads"):
+        (folder / kind / "more").mkdir(parents=True)
+        for name in names:
+            shape = (8, 6, 3) if kind == "poses" else (8, 6)
+            values = random.integers(0, 256, shape).astype(np.uint8)
+            written[kind, name] = values if kind == "poses" else (values // 128 * 255).astype(np.uint8)
+            PIL.Image.fromarray(written[kind, name]).save(folder / kind / f"{name}.png")
+    return written
+
+
+def test_person_folders_read_what_is_ready(folder):
+    plain = open_people("person_folders", folder)
+    assert plain.source == {"classes": "body"} and plain.split("test").masks is None
+    written = write_ready(folder)
+    data = open_people("person_folders", folder)
+    assert data.source == {"classes": "body", "ready": ["heads", "masks", "poses"]}
+    test, train = data.split("test"), data.split("train")
+    np.testing.assert_array_equal(test.read("poses", 0), written["poses", "more/c"])
+    for kind in ("masks", "heads"):
+        np.testing.assert_array_equal(train.read(kind, 2), written[kind, "b"] == 255)
+    PIL.Image.fromarray(written["masks", "b"] == 255).save(folder / "masks" / "b.png")
+    np.testing.assert_array_equal(train.read("masks", 2), written["masks", "b"] == 255)
+    changed = open_people("person_folders", folder).fingerprint()
+    # Each folder may be there alone.
+    for kind in ("poses", "heads"):
+        (folder / kind).rename(folder / f"other {kind}")
+    alone = open_people("person_folders", folder)
+    assert alone.source["ready"] == ["masks"] and alone.split("train").poses is None
+    assert len({plain.fingerprint(), data.fingerprint(), changed, alone.fingerprint()}) == 4
+
+
+def test_person_folders_need_a_file_for_each_photo_in_a_folder_that_is_there(folder):
+    write_ready(folder)
+    for name in ("a2", "more/c"):
+        (folder / "heads" / f"{name}.png").unlink()
+    message = (
+        r"heads: expected a file for each of the 4 photos with a person, 2 are missing, the first is .*heads/a2.png"
+    )
+    with pytest.raises(UserError, match=message):
+        open_people("person_folders", folder)
+    # Of photos without a person nothing is needed.
+    for name in ("a2_keypoints", "more/c_keypoints"):
+        (folder / "joints" / f"{name}.json").write_text(openpose([]))
+    assert len(open_people("person_folders", folder).split("train")) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "message"),
+    [
+        (MaskFile, np.array([[0, 255], [128, 1]], np.uint8), "a.png: expected 0 or 255 at each pixel, got 128"),
+        (MaskFile, np.zeros((2, 2, 3), np.uint8), "a.png: expected a grey image, got one of mode RGB"),
+        (
+            PoseFile,
+            np.zeros((2, 2), np.uint8),
+            "a.png: expected red, green and blue of 8 bits, got .* mode L with 8 bits",
+        ),
+        (PoseFile, np.zeros((2, 2, 4), np.uint8), "got an image of mode RGBA with 8 bits"),
+    ],
+)
+def test_ready_files_refuse(tmp_path, file, values, message):
+    PIL.Image.fromarray(values).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=message):
+        file(tmp_path / "a.png").read()
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    with pytest.raises(UserError, match="a.png: "):
+        file(tmp_path / "a.png").read()
+
+
+def test_drawings_of_16_bits_are_refused(tmp_path):
+    """PIL reads them as if they had 8."""
+    (tmp_path / "a.png").write_bytes(tf.io.encode_png(np.full((2, 2, 3), 300, np.uint16)).numpy())
+    with pytest.raises(UserError, match="of mode RGB with 16 bits"):
+        PoseFile(tmp_path / "a.png").read()
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
 
+from tfthesis.adversarial import scorer
 from tfthesis.adversarial.data import TranslationData, draw_labels, network_values, pixel_values
 from tfthesis.adversarial.evaluation import evaluate_translation, fcn_confusion
 from tfthesis.adversarial.pictures import translation_pictures
@@ -187,6 +189,37 @@ def test_missing_weights_of_the_scorer_are_told_before_the_first_step():
     (stage,) = GAN.stages(recipe)
     with pytest.raises(UserError, match=r"weights of VGG-16: no file nowhere.h5"):
         GAN.compile(GAN.build(recipe, spec()), recipe, stage)
+
+
+def test_weights_of_the_scorer_are_read_before_the_first_step_where_they_will_be_needed(tmp_path, monkeypatch):
+    asked = []
+
+    def offline(*arguments, **options):
+        asked.append(options)
+        raise Exception("no network")
+
+    monkeypatch.setattr(keras.applications, "VGG16", offline)
+    recipe = GAN.recipe("tiny", scorer_trunk="vgg16", scorer_weights="imagenet")
+    photos, plain = TranslationData(pairs(), 32, 32), TranslationData(unpaired(), 32, 32)
+    monkeypatch.setenv("TFTHESIS_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"weights of VGG-16: they could not be downloaded \(no network\)"):
+        GAN.before_training(recipe, photos)
+    # The network of the score takes over the classifier's layers.
+    assert asked == [{"weights": "imagenet", "include_top": True}]
+    GAN.before_training(recipe, plain)
+    for fields in ({"scorer_epochs": 0}, {"scorer_weights": ""}):
+        GAN.before_training(
+            GAN.recipe("tiny", **{"scorer_trunk": "vgg16", "scorer_weights": "imagenet", **fields}), photos
+        )
+    # What was trained once is not started again.
+    options = ScorerOptions(
+        "vgg16", "imagenet", recipe.scorer_epochs, recipe.scorer_batch_size, recipe.scorer_learning_rate
+    )
+    kept = scorer._kept(photos, options, tmp_path)
+    kept.parent.mkdir()
+    kept.touch()
+    GAN.before_training(recipe, photos)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -25,6 +26,10 @@ from tfthesis.swapping.evaluation import SwapProtocol, checkerboard, evaluate_sw
 from tfthesis.swapping.pictures import swap_pictures
 from tfthesis.swapping.protocol import conditions
 from tfthesis.swapping.representations import draw_pose, head_mask
+from training.dry_run import dry_run_text
+from training.execution import execute
+from training.progress import Progress
+from training.request import Request
 
 SWAP = load_method("swap_gan")
 SIDE = 32
@@ -137,6 +142,50 @@ def test_joints_and_maps_are_scaled_with_their_images():
     assert opened.segments[0, 0, 0] in whole.segments[0, :2, :4] and opened.segments.max() < len(BODY)
 
 
+def ready(split, count=6, size=(SIDE, SIDE)):
+    """Return persons whose drawings, masks and heads have nothing to do with joints and segments."""
+    rng = np.random.default_rng(7 + SPLITS.index(split))
+    maps = {kind: rng.integers(0, 2, (count, *size)).astype(bool) for kind in ("masks", "heads")}
+    return dataclasses.replace(
+        people(split, count, size), poses=rng.integers(0, 256, (count, *size, 3), np.uint8), **maps
+    )
+
+
+def test_what_is_ready_is_used_in_place_of_what_is_derived():
+    data = SwapData(PersonImages("mine", {split: ready(split) for split in SPLITS}, ("x", "y", "z")), SIDE, SIDE)
+    given, opened = ready("test"), data.opened("test")
+    reference, condition = opened.pairs.T
+    inputs, rows = element(data, [0, 1, 2], split="test")
+    assert rows == [0, 1, 2]
+    np.testing.assert_allclose(inputs["pose"], network_values(given.poses[reference]), atol=1e-6)
+    for name, rows in (("reference_mask", reference), ("condition_mask", condition)):
+        np.testing.assert_array_equal(inputs[name][..., 0], given.masks[rows])
+    np.testing.assert_array_equal(inputs["segments"].argmax(axis=-1), given.segments[condition])
+    # Measured with them too: the mask of the reference, and the head that is pasted on.
+    toy, protocol = Classifier(), SwapProtocol(conditions=3, parts=2, baselines=("tps_warping", "poisson_blending"))
+    found = evaluate_swapping(Known(), data, "test", protocol, toy).scalars
+    assert found["mask_l1"] == pytest.approx(np.mean(np.abs(0.25 - given.masks)), rel=1e-5)
+    swaps = conditions(6, 3, 0)
+    images = np.where(given.heads[..., None], given.images, given.poses)
+    assert found["is_reference"] == pytest.approx(inception_score(toy.probabilities(images[swaps[:, 0]]), 2)[0])
+    persons = [
+        Person(*each) for each in zip(given.images, given.joints, given.segments, given.masks, given.heads, strict=True)
+    ]
+    for name, make in BASELINES.items():
+        made = np.stack([make(persons[of], persons[on]) for on, of in swaps])
+        assert found[f"{name}.is_reference"] == pytest.approx(inception_score(toy.probabilities(made), 2)[0])
+
+
+def test_what_is_ready_is_scaled_as_photos_and_segments_are():
+    given = ready("test", size=(64, 96))
+    given = dataclasses.replace(given, poses=given.images, masks=given.segments > 0, heads=given.segments == 1)
+    opened = SwapData(PersonImages("mine", {"test": given}, ("x", "y", "z")), 32, 24).opened("test")
+    np.testing.assert_array_equal(opened.poses, opened.images)
+    np.testing.assert_array_equal(opened.masks, opened.segments > 0)
+    np.testing.assert_array_equal(opened.heads, head_mask(opened.segments))
+    assert opened.masks.dtype == opened.heads.dtype == bool
+
+
 def test_files_are_read_and_what_does_not_decode_is_left_out_with_its_pairs(tmp_path):
     whole = people("train")
     files = []
@@ -154,7 +203,7 @@ def test_files_are_read_and_what_does_not_decode_is_left_out_with_its_pairs(tmp_
     (line,) = data.describe()["skipped"]["items"]
     assert line.startswith("train: image train-2: ")
     other = dataclasses.replace(whole, images=[*files[:2], *files[3:], files[0]], segments=whole.segments[:, :30])
-    with pytest.raises(UserError, match="has 32 x 32 pixels, its segmentation 32 x 30; expected one size"):
+    with pytest.raises(UserError, match="has 32 x 32 pixels, the map 32 x 30; expected one size"):
         SwapData(PersonImages("mine", {"train": other}, ("x", "y", "z")), SIDE, SIDE).opened("train")
 
 
@@ -197,6 +246,25 @@ def test_a_classifier_that_cannot_be_had_is_told_before_the_first_step(monkeypat
     (stage,) = SWAP.stages(recipe)
     with pytest.raises(UserError, match="classifier 'inception_v3': no file nowhere.h5"):
         SWAP.compile(SWAP.build(recipe, data.spec), recipe, stage)
+
+
+def test_a_download_that_fails_is_told_before_the_first_step(monkeypatch, tmp_path):
+    asked = []
+
+    def offline(*arguments, **options):
+        asked.append(options["weights"])
+        raise Exception("no network")
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", offline)
+    changes = ["classifier=inception_v3", "persons=(4,2,2)", "epochs=1", "decay_epochs=0"]
+    request = Request.create("swap_gan", "tiny", None, changes)
+    # What looks only is not made to wait for a download.
+    assert "trains" in dry_run_text(request, request.open_data()) and not asked
+    with pytest.raises(UserError, match=r"'inception_v3': the ImageNet weights could not be downloaded \(no network\)"):
+        execute(request, tmp_path / "run", progress=Progress())
+    assert asked == ["imagenet"] and not (tmp_path / "run" / "metrics.csv").exists()
+    SWAP.before_training(SWAP.recipe("tiny"), SwapData(dataset(), SIDE, SIDE))
+    assert asked == ["imagenet"]
 
 
 class Classifier:
@@ -304,7 +372,8 @@ def test_baselines_are_measured_on_the_same_swaps():
     found = evaluate_swapping(Known(), data, "test", protocol, Classifier()).scalars
     opened, swaps = data.opened("test"), conditions(8, 2, 0)
     for name, make in BASELINES.items():
-        people = [Person(*each) for each in zip(opened.images, opened.joints, opened.segments, strict=True)]
+        known = (opened.images, opened.joints, opened.segments, opened.segments > 0, head_mask(opened.segments))
+        people = [Person(*each) for each in zip(*known, strict=True)]
         made = np.stack([make(people[condition], people[reference]) for reference, condition in swaps])
         expected = inception_score(Classifier().probabilities(made), 10)
         assert (found[f"{name}.is_reference"], found[f"{name}.is_reference_deviation"]) == pytest.approx(expected)

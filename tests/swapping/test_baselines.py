@@ -107,7 +107,7 @@ def test_poisson_refuses():
 
 def person(number, pose=0, size=48):
     drawn = draw_doll(sample_doll((0, 0, number)), pose, size)
-    return Person(drawn.image, drawn.joints, drawn.segments)
+    return Person(drawn.image, drawn.joints, drawn.segments, drawn.segments > 0, drawn.segments == BODY.index("head"))
 
 
 def test_baselines_change_nothing_in_ones_own_clothes():
@@ -155,8 +155,12 @@ def test_baselines_without_joints_or_clothes():
     bare = np.where(clothes_mask(condition.segments), 0, condition.segments)
     for baseline in BASELINES.values():
         np.testing.assert_array_equal(baseline(condition._replace(segments=bare), reference), reference.image)
-        dressed = baseline(condition, reference._replace(segments=np.zeros_like(reference.segments)))
-        assert dressed.shape == reference.image.shape
+        nothing = np.zeros_like(reference.segments)
+        for unknown in ({"segments": nothing}, {"segments": nothing, "mask": nothing > 0}):
+            assert baseline(condition, reference._replace(**unknown)).shape == reference.image.shape
+        # Clothes do not cover what is told to be the head, wherever it is.
+        all_head = baseline(condition, reference._replace(head=np.ones_like(reference.head)))
+        np.testing.assert_array_equal(all_head, reference.image)
         with pytest.raises(UserError, match=r"one size, got \[48, 48, 3\] and \[32, 32, 3\]"):
             baseline(condition, person(6, size=32))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 import tensorflow as tf
 
 from tfthesis.data.joints import COCO_17
-from tfthesis.data.person_images import BODY, JOINTS, open_people
+from tfthesis.data.person_images import BODY, JOINTS, PersonImages, open_people
 from tfthesis.errors import UserError
-from tfthesis.swapping.extraction import PersonModel, PoseModel, own_pixels, write_representations
+from tfthesis.swapping.data import SwapData
+from tfthesis.swapping.extraction import PersonModel, PoseModel, own_pixels, write_maps, write_representations
 from training.person_parts import main
 
 SIDE = 16
@@ -138,6 +140,53 @@ def test_it_goes_on_where_it_was(folder, models):
     found = write_representations(folder, *pair)
     assert found["written"] == 1 and "0.8" in (folder / "joints" / "a.json").read_text()
     assert open_people("person_folders", folder).counts() == {"train": 1}
+
+
+def test_maps_that_are_written_and_read_are_what_is_derived(folder, models, capsys):
+    command = ["--data", str(folder), "--pose", str(models[0]), "--person", str(models[1])]
+    assert main(command) == 0 and json.loads(capsys.readouterr().out)["with_maps"] == 0
+    derived = open_people("person_folders", folder)
+    assert main([*command, "--maps"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # Nothing is found anew, and the photo without a person has no maps.
+    assert (found["written"], found["with_maps"]) == (0, 2)
+    kinds = ("poses", "masks", "heads")
+    written = {path.relative_to(folder).as_posix() for kind in kinds for path in (folder / kind).rglob("*")}
+    assert {name for name in written if "." in name} == {
+        f"{kind}/{name}.png" for kind in kinds for name in ("a", "more/b")
+    }
+    data = open_people("person_folders", folder)
+    assert data.source["ready"] == sorted(kinds) and derived.split("test").poses is None
+    # Photos are 64 pixels high, and 64 or 48 wide.
+    for row, width in ((0, 64), (1, 48)):
+        one, other = (
+            SwapData(PersonImages("mine", {"test": each.split("test").take([row])}), 64, width).opened("test")
+            for each in (derived, data)
+        )
+        for field in ("images", "joints", "poses", "segments", "masks", "heads"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+            assert getattr(one, field).dtype == getattr(other, field).dtype and getattr(one, field).any()
+    # What was corrected stays, and what is missing is made again.
+    PIL.Image.fromarray(np.zeros((64, 64), np.uint8)).save(folder / "masks" / "a.png")
+    (folder / "heads" / "a.png").unlink()
+    assert main([*command, "--maps"]) == 0 and json.loads(capsys.readouterr().out)["with_maps"] == 1
+    again = open_people("person_folders", folder).split("test")
+    assert not again.read("masks", 0).any() and again.read("heads", 0).any()
+
+
+def test_joints_under_the_name_of_openpose_are_not_found_again(folder, models):
+    pair = PoseModel(models[0]), PersonModel(models[1])
+    write_representations(folder, *pair)
+    (folder / "joints" / "a.json").rename(folder / "joints" / "a_keypoints.json")
+    found = write_representations(folder, *pair, maps=True)
+    assert (found["written"], found["with_maps"]) == (0, 2) and not (folder / "joints" / "a.json").exists()
+    # Readable by whom other files are.
+    (folder / "plain").touch()
+    assert (folder / "masks" / "a.png").stat().st_mode == (folder / "plain").stat().st_mode
+    (folder / "joints" / "a_keypoints.json").unlink()
+    (folder / "masks" / "a.png").unlink()
+    with pytest.raises(UserError, match=r"no file .*joints/a.json, of which maps are drawn"):
+        write_maps(folder, Path("a"))
 
 
 def test_mistakes(folder, models, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -117,6 +118,29 @@ def test_the_learning_rate_falls_by_equal_steps_over_the_last_epochs(toy, tmp_pa
     stage = Stage("a", 200, 1, 1.0, {}, decay_epochs=100)
     assert [stage.rate_factor(epoch) for epoch in (0, 99, 100, 199)] == [1, 1, 100 / 101, 1 / 101]
     assert {Stage("a", 4, 1, 1.0, {}).rate_factor(epoch) for epoch in range(4)} == {1.0}
+
+
+def test_what_a_method_needs_later_is_asked_for_before_the_first_step_of_each_start(toy, tmp_path, monkeypatch):
+    asked = []
+
+    def lacking(recipe, data):
+        asked.append((recipe.epochs, data.size("train")))
+        raise UserError("no weights of another network")
+
+    recipe = toy.recipe_of(epochs=2)
+    monkeypatch.setattr(toy, "METHOD", dataclasses.replace(toy.METHOD, before_training=lacking))
+    watcher = toy.Watcher()
+    with pytest.raises(UserError, match="no weights of another network"):
+        toy.run_toy(tmp_path, recipe, progress=watcher)
+    assert asked == [(2, 42)] and watcher.taken == 0
+    had = dataclasses.replace(toy.METHOD, before_training=lambda recipe, data: asked.append("had"))
+    monkeypatch.setattr(toy, "METHOD", had)
+    with pytest.raises(toy.AbortError):
+        toy.run_toy(tmp_path, recipe, progress=toy.Watcher({4: toy.abort}))
+    toy.run_toy(tmp_path, recipe)
+    # A run that is finished trains nothing more.
+    toy.run_toy(tmp_path, recipe)
+    assert asked[1:] == ["had", "had"]
 
 
 def test_an_unknown_monitor_is_named(toy, tmp_path):

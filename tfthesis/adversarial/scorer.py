@@ -19,6 +19,7 @@ from tfthesis.encoders.kept_weights import load_or_train
 from tfthesis.errors import UserError
 from tfthesis.method import Method, Preparation, Spec
 from tfthesis.recipe import Recipe
+from tfthesis.trunks import vgg
 
 # Raise it when the same options and data give another network.
 _VERSION = 1
@@ -65,10 +66,28 @@ def open_scorer(data: TranslationData, options: ScorerOptions, cache: Path | Non
     return data.scorers[options]
 
 
+def check_scorer_weights(data: TranslationData, options: ScorerOptions, cache: Path | None = None) -> None:
+    """Read the weights of VGG-16 that the network would start from, or download them, unless it is kept already.
+
+    Args:
+        data, options, cache: as for `open_scorer`.
+
+    Raises:
+        UserError: they are missing, cannot be downloaded or belong to another network.
+    """
+    if options.weights and not _kept(data, options, cache or default_cache()).is_file():
+        # An FCN's fc6 and fc7 are those of the classifier.
+        vgg.open_vgg16(options.weights, has_head=True)
+
+
+def _kept(data: TranslationData, options: ScorerOptions, cache: Path) -> Path:
+    return cache / f"fcn-score-{_key(data, options)[:20]}" / "weights.npz"
+
+
 def _read_or_train(data: TranslationData, options: ScorerOptions, cache: Path) -> keras.Model:
     method, recipe = _fcn(data, options)
     model = _build(method, recipe, data)
-    path = cache / f"fcn-score-{_key(data, options)[:20]}" / "weights.npz"
+    path = _kept(data, options, cache)
     what = f"the network of the FCN-score on {data.size('train')} photos"
     load_or_train(model, path, lambda: _train(model, method, recipe, data, options), what)
     return model

@@ -1,4 +1,4 @@
-"""Image files below a folder, and what groups them."""
+"""Image files as they are stored, those below a folder, and what groups them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,39 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import PIL.Image
+
+from tfthesis.data.image_header import PNG_SIGNATURE
 from tfthesis.errors import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+
+
+class Stored(NamedTuple):
+    """An image as its file has it: PIL's name of the mode, bits a channel (8 where it is no PNG), and the values."""
+
+    mode: str
+    bits: int
+    values: np.ndarray
+
+
+def read_stored(path: Path) -> Stored:
+    """Return the values of an image file without a conversion; PIL spreads grey of fewer than 8 bits over 0..255.
+
+    Raises:
+        UserError: no such file, or it is no whole picture.
+    """
+    try:
+        with PIL.Image.open(path) as image:
+            mode, values = image.mode, np.array(image)
+        with path.open("rb") as file:
+            head = file.read(26)
+    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: {error}") from error
+    return Stored(mode, head[24] if head.startswith(PNG_SIGNATURE) else 8, values)
 
 
 def image_files(folder: Path) -> list[Path]:

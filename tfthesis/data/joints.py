@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfthesis.data.person_images import BODY, JOINTS
+from tfthesis.encoders.feature_shards import write_whole
 from tfthesis.errors import UserError
 
 #: The limbs that join the key points, as OpenPose joins them.
@@ -61,6 +62,12 @@ def joints_from_points(points: np.ndarray, names: tuple[str, ...]) -> np.ndarray
     return joints
 
 
+def openpose_file(stem: Path) -> Path | None:
+    """Return the file of a photo's joints, STEM.json or STEM_keypoints.json as OpenPose names it, if there is one."""
+    paths = [stem.with_name(f"{stem.name}{ending}") for ending in (".json", "_keypoints.json")]
+    return next((path for path in paths if path.is_file()), None)
+
+
 def read_openpose(path: Path) -> np.ndarray | None:
     """Return the joints float32 `[18, 3]` of a file as OpenPose writes it, or None where it found no person.
 
@@ -91,11 +98,14 @@ def read_openpose(path: Path) -> np.ndarray | None:
 
 
 def write_openpose(path: Path, joints: np.ndarray | None) -> None:
-    """Write joints `[18, 3]`, or None for a photo without a person, as `read_openpose` reads them."""
+    """Write joints `[18, 3]`, or None for a photo without a person, as `read_openpose` reads them.
+
+    The file is whole or absent.
+    """
     people = []
     if joints is not None:
         people = [{"pose_keypoints_2d": [round(float(value), 4) for value in np.asarray(joints).ravel()]}]
-    path.write_text(json.dumps({"version": 1.3, "people": people}) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps({"version": 1.3, "people": people}) + "\n").encode())
 
 
 class Limb(NamedTuple):

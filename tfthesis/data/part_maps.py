@@ -1,4 +1,4 @@
-"""Files of body parts in other classes than `BODY`, which are regrouped when they are read."""
+"""Files of what is known of a person, read when they are needed: body parts, regrouped, masks and drawn poses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tfthesis.data.image_files import read_stored
+from tfthesis.data.image_text import image_identity
 from tfthesis.data.person_images import BODY
 from tfthesis.data.segmented_images import MapFile
 from tfthesis.errors import UserError
@@ -85,3 +87,55 @@ class PartsFile:
             UserError: the file is no picture, or has a value that is no class.
         """
         return regrouped(MapFile(self.path).read(), tuple(TABLES[self.table].values()), str(self.path))
+
+
+@dataclasses.dataclass(frozen=True)
+class _PictureFile:
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def identity(self) -> list[Any]:
+        """Return name, size and some bytes of the file."""
+        return image_identity(self.path)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskFile(_PictureFile):
+    """A grey PNG with 255 on a region, such as the person or the head, and 0 elsewhere."""
+
+    def read(self) -> np.ndarray:
+        """Return the region, bool `[H, W]`.
+
+        Raises:
+            UserError: the file is no picture, not grey, or has a value between 0 and 255.
+        """
+        picture = read_stored(self.path)
+        if picture.mode not in ("L", "1"):
+            raise UserError(f"{self.path}: expected a grey image, got one of mode {picture.mode}")
+        if picture.mode == "1":
+            return picture.values
+        between = picture.values[(picture.values > 0) & (picture.values < 255)]
+        if between.size:
+            raise UserError(f"{self.path}: expected 0 or 255 at each pixel, got {between[0]}; a mask has no shares")
+        return picture.values == 255
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseFile(_PictureFile):
+    """A PNG with a drawing of the joints and limbs, as `tfthesis.swapping.representations.draw_pose` makes one."""
+
+    def read(self) -> np.ndarray:
+        """Return red, green and blue, uint8 `[H, W, 3]`.
+
+        Raises:
+            UserError: the file is no picture, or has other channels or more bits.
+        """
+        picture = read_stored(self.path)
+        if picture.mode != "RGB" or picture.bits != 8:
+            raise UserError(
+                f"{self.path}: expected red, green and blue of 8 bits, got an image of mode {picture.mode} with "
+                f"{picture.bits} bits"
+            )
+        return picture.values

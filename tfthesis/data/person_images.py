@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Labels of a segmentation in their order (Liu 2018, section 8.2.1); the first is what is no person.
 BODY = ("background", "head", "arms", "legs", "upper", "lower")
+#: Fields of `People` beside the photos, a map for each: the first has labels of `BODY`, the others may be None, which
+#: are then derived from it and from the joints.
+MAPS = ("segments", "poses", "masks", "heads")
 #: The 18 key points in OpenPose's order for COCO; right and left are the person's.
 JOINTS = (
     *("nose", "neck"),
@@ -43,6 +46,10 @@ class People:
         pairs: int32 `[P, 2]`, rows of two images of one person in the same clothes and different poses. Without any the
             images can be swapped, but nothing can be trained on them.
         labels: int32 `[N]`, the class of the clothes, or None.
+        poses: uint8 `[N, H, W, 3]`, drawings of the joints, or what is read as such when it is needed; None where they
+            are drawn (`tfthesis.swapping.representations.draw_pose`).
+        masks: bool `[N, H, W]`, True on the person, or what is read as such; None where the segments tell it.
+        heads: bool `[N, H, W]`, True on the head and hair, or what is read as such; None where the segments tell it.
     """
 
     ids: list[str]
@@ -51,33 +58,43 @@ class People:
     segments: np.ndarray | list[LazyMap]
     pairs: np.ndarray = dataclasses.field(metadata=NOT_PER_IMAGE)
     labels: np.ndarray | None = None
+    poses: np.ndarray | list[LazyMap] | None = None
+    masks: np.ndarray | list[LazyMap] | None = None
+    heads: np.ndarray | list[LazyMap] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def segment(self, row: int) -> np.ndarray:
         """Return the body parts of an image, uint8 `[H, W]`; raises `UserError` for a file that cannot be read."""
-        found = self.segments[row]
-        return found if isinstance(found, np.ndarray) else found.read()
+        return self.read("segments", row)
+
+    def read(self, kind: str, row: int) -> np.ndarray | None:
+        """Return what `kind`, one of `MAPS`, has for an image, or None where the dataset has none of it.
+
+        Raises:
+            UserError: a file that cannot be read, or holds other things.
+        """
+        values = getattr(self, kind)
+        if isinstance(values, list):
+            return values[row].read()
+        return None if values is None else values[row]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> People:
         """Return the images of `rows`, in their order, and the pairs of which both are among them."""
         rows = np.asarray(rows, np.int64)
-        images, segments = (
-            values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows.tolist()]
-            for values in (self.images, self.segments)
-        )
         places = np.full(len(self), -1, np.int32)
         places[rows] = np.arange(len(rows), dtype=np.int32)
         pairs = places[self.pairs]
-        return People(
-            [self.ids[row] for row in rows.tolist()],
-            images,
-            self.joints[rows],
-            segments,
-            pairs[(pairs >= 0).all(axis=1)],
-            None if self.labels is None else self.labels[rows],
-        )
+        each = [field.name for field in dataclasses.fields(self) if field.metadata.get("per_image", True)]
+        taken = {name: _taken(getattr(self, name), rows) for name in each}
+        return People(**taken, pairs=pairs[(pairs >= 0).all(axis=1)])
+
+
+def _taken(values: np.ndarray | list[Any] | None, rows: np.ndarray) -> np.ndarray | list[Any] | None:
+    if isinstance(values, list):
+        return [values[row] for row in rows.tolist()]
+    return None if values is None else values[rows]
 
 
 @dataclasses.dataclass
@@ -88,8 +105,8 @@ class PersonImages(ImageSplits):
         classes: names of the labels of the clothes; empty without labels.
 
     Raises:
-        UserError: see `ImageSplits`; or joints, pairs or labels of another shape or range, or segmentations in memory
-            of another size than their images or with labels beyond `BODY`.
+        UserError: see `ImageSplits`; or joints, pairs or labels of another shape or range, or maps in memory of another
+            size than their images or with other values than theirs.
     """
 
     classes: tuple[str, ...] = ()
@@ -105,8 +122,9 @@ class PersonImages(ImageSplits):
                 )
             self._check_pairs(split, what)
             self._check_labels(split, what)
-            if isinstance(split.segments, np.ndarray):
-                self._check_segments(split, what)
+            for kind in MAPS:
+                if isinstance(getattr(split, kind), np.ndarray):
+                    self._check_maps(split, kind, what)
 
     @staticmethod
     def _check_pairs(split: People, what: str) -> None:
@@ -133,17 +151,14 @@ class PersonImages(ImageSplits):
             )
 
     @staticmethod
-    def _check_segments(split: People, what: str) -> None:
-        if isinstance(split.images, np.ndarray) and split.segments.shape != split.images.shape[:3]:
+    def _check_maps(split: People, kind: str, what: str) -> None:
+        maps = getattr(split, kind)
+        if isinstance(split.images, np.ndarray) and maps.shape[:3] != split.images.shape[:3]:
             raise UserError(
-                f"{what}: expected segmentations of the size of the images, {list(split.images.shape[:3])}, got "
-                f"{list(split.segments.shape)}"
+                f"{what}: {kind}: expected maps of the size of the images, {list(split.images.shape[:3])}, got "
+                f"{list(maps.shape[:3])}"
             )
-        if split.segments.size and split.segments.max() >= len(BODY):
-            raise UserError(
-                f"{what}: segmentations: expected labels 0 to {len(BODY) - 1} ({', '.join(BODY)}), got "
-                f"{split.segments.max()}"
-            )
+        check_map(maps, kind, f"{what}: {kind}", batch=1)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that the dataset holds; of files that of names, sizes and some bytes."""
@@ -153,12 +168,40 @@ class PersonImages(ImageSplits):
             digest.update(np.ascontiguousarray(split.joints, np.float32))
             if split.labels is not None:
                 digest.update(np.ascontiguousarray(split.labels, np.int32))
-            for values, identity in ((split.images, image_identity), (split.segments, lambda found: found.identity())):
-                if isinstance(values, np.ndarray):
-                    digest.update(np.ascontiguousarray(values))
-                else:
-                    digest.update(json.dumps([identity(value) for value in values]).encode())
+            _add(digest, split.images, image_identity)
+            _add(digest, split.segments, lambda found: found.identity())
+            for kind in MAPS[1:]:
+                if getattr(split, kind) is not None:
+                    digest.update(kind.encode())
+                    _add(digest, getattr(split, kind), lambda found: found.identity())
         return digest.hexdigest()
+
+
+def check_map(values: np.ndarray, kind: str, what: str, batch: int = 0) -> None:
+    """Raise `UserError` if a map has another type, number of axes or values than those of its kind in `MAPS`.
+
+    Args:
+        values: `[H, W]`, of poses `[H, W, 3]`, behind `batch` further axes.
+        kind: whose maps these are.
+        what: names it in the message.
+        batch: number of axes before height and width.
+    """
+    dtype, channels = (bool, ()) if kind in ("masks", "heads") else (np.uint8, (3,) if kind == "poses" else ())
+    if values.dtype != dtype or values.ndim != batch + 2 + len(channels) or values.shape[batch + 2 :] != channels:
+        axes = ", ".join(["N", "H", "W", *map(str, channels)][1 - batch :])
+        raise UserError(
+            f"{what}: expected {np.dtype(dtype).name} [{axes}], got {values.dtype.name} {list(values.shape)}"
+        )
+    if kind == "segments" and values.size and values.max() >= len(BODY):
+        raise UserError(f"{what}: expected labels 0 to {len(BODY) - 1} ({', '.join(BODY)}), got {values.max()}")
+
+
+def _add(digest: Any, values: np.ndarray | list[Any], identity: Callable[[Any], list[Any]]) -> None:
+    """Let a digest take in an array, or what tells files and other sources apart."""
+    if isinstance(values, np.ndarray):
+        digest.update(np.ascontiguousarray(values))
+    else:
+        digest.update(json.dumps([identity(value) for value in values]).encode())
 
 
 def person_names() -> dict[str, str]:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import PIL.Image
 
-from tfthesis.data.image_header import PNG_SIGNATURE
+from tfthesis.data.image_files import read_stored
 from tfthesis.data.image_splits import ImageSplits
 from tfthesis.data.image_text import image_identity, open_by_name, readers_of
 from tfthesis.data.images import ImageSource
@@ -22,13 +21,13 @@ IGNORED = 255
 
 
 class LazyMap(Protocol):
-    """A map of labels that is made when it is read."""
+    """A map of an image that is made when it is read."""
 
     def identity(self) -> list[Any]:
         """Return JSON values that change with the map."""
 
     def read(self) -> np.ndarray:
-        """Return the labels uint8 `[H, W]`; raises `UserError` for a file that cannot be read."""
+        """Return the map `[H, W]`, uint8 labels if nothing else is said; raises `UserError` for a file not readable."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +55,15 @@ class MapFile:
         Raises:
             UserError: the file is no picture, or its values are no labels.
         """
-        try:
-            with PIL.Image.open(self.path) as image:
-                mode, labels = image.mode, np.array(image)
-            with self.path.open("rb") as file:
-                head = file.read(26)
-        except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-            raise UserError(f"{self.path}: {error}") from error
-        if mode not in ("P", "L"):
+        picture = read_stored(self.path)
+        labels = picture.values
+        if picture.mode not in ("P", "L"):
             raise UserError(
-                f"{self.path}: expected grey or palette values that are labels, got an image of mode {mode}"
+                f"{self.path}: expected grey or palette values that are labels, got an image of mode {picture.mode}"
             )
-        if head.startswith(PNG_SIGNATURE) and mode == "L" and head[24] < 8:
+        if picture.mode == "L" and picture.bits < 8:
             # Grey values of fewer bits come spread over 0..255.
-            labels = labels // (255 // (2 ** head[24] - 1))
+            labels = labels // (255 // (2**picture.bits - 1))
         return np.where(labels == self.ignored, IGNORED, labels).astype(np.uint8)
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -71,13 +71,14 @@ class FeatureShard:
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that it is whole or absent, whenever the process is killed or the disk is full."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    # Not by `tempfile`, whose files only their owner may read: these have the permissions of any other file.
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

@@ -22,6 +22,7 @@ from tfthesis.recipe import Recipe, setting
 
 if TYPE_CHECKING:
     from tfthesis.adversarial.data import TranslationData
+    from tfthesis.adversarial.scorer import ScorerOptions
 
 domains = LazyModule("tfthesis.data.domain_images")
 drawing = LazyModule("tfthesis.adversarial.pictures")
@@ -217,7 +218,7 @@ def compile(model: keras.Model, recipe: CycleGANRecipe, stage: Stage) -> None:
     """Set an Adam for the generators and one for the discriminators, and the loss parts.
 
     Raises:
-        UserError: the file of the scorer's weights is missing, which is read only after an epoch.
+        UserError: the file of the scorer's weights is missing.
     """
     if recipe.scorer_epochs:
         vgg.check_weights_file(recipe.scorer_weights)
@@ -229,18 +230,29 @@ def compile(model: keras.Model, recipe: CycleGANRecipe, stage: Stage) -> None:
 
 def evaluate(model: keras.Model, data: TranslationData, recipe: CycleGANRecipe, split: str) -> Evaluation:
     """Measure the reconstructions of `split` and, of a dataset with labels, the FCN-score of its photos."""
-    scorer = None
-    if data.labelled and recipe.scorer_epochs:
-        options = scoring.ScorerOptions(
-            recipe.scorer_trunk,
-            recipe.scorer_weights,
-            recipe.scorer_epochs,
-            recipe.scorer_batch_size,
-            recipe.scorer_learning_rate,
-        )
-        scorer = scoring.open_scorer(data, options)
+    scorer = scoring.open_scorer(data, _scorer_options(recipe)) if _scored(recipe, data) else None
     remark = f"; trained with an identity loss of weight {recipe.identity_weight:g}" if recipe.identity_weight else ""
     return evaluation.evaluate_translation(model, data, split, scorer, remark)
+
+
+def before_training(recipe: CycleGANRecipe, data: TranslationData) -> None:
+    """Read or download the weights that the scorer starts from, which it needs only when an epoch is over."""
+    if _scored(recipe, data):
+        scoring.check_scorer_weights(data, _scorer_options(recipe))
+
+
+def _scored(recipe: CycleGANRecipe, data: TranslationData) -> bool:
+    return data.labelled and recipe.scorer_epochs > 0
+
+
+def _scorer_options(recipe: CycleGANRecipe) -> ScorerOptions:
+    return scoring.ScorerOptions(
+        recipe.scorer_trunk,
+        recipe.scorer_weights,
+        recipe.scorer_epochs,
+        recipe.scorer_batch_size,
+        recipe.scorer_learning_rate,
+    )
 
 
 def galleries(model: keras.Model, recipe: CycleGANRecipe, data: TranslationData, split: str) -> dict[str, Gallery]:
@@ -323,4 +335,5 @@ METHOD = Method(
     galleries=galleries,
     signatures=signatures,
     pictures=pictures,
+    before_training=before_training,
 )

@@ -224,7 +224,7 @@ def compile(model: keras.Model, recipe: SwapGANRecipe, stage: Stage) -> None:
     """Set an Adam for the generators and one for the discriminator, and the loss parts.
 
     Raises:
-        UserError: the file of Inception-v3's weights is missing, which is read only after the training.
+        UserError: a file of weights is missing, or those of the perceptual loss cannot be downloaded.
     """
     if recipe.classifier == "inception_v3":
         classifiers.check_weights_file(recipe.classifier_weights)
@@ -253,6 +253,12 @@ def evaluate(model: keras.Model, data: SwapData, recipe: SwapGANRecipe, split: s
         baselines=recipe.baselines if whole else (),
     )
     return evaluation.evaluate_swapping(model, data, split, protocol, _classifier(data, recipe) if whole else None)
+
+
+def before_training(recipe: SwapGANRecipe, data: SwapData) -> None:
+    """Read or download the weights of Inception-v3, which is needed only when the training is over."""
+    if recipe.classifier == "inception_v3":
+        _classifier(data, recipe)
 
 
 def _classifier(data: SwapData, recipe: SwapGANRecipe) -> ClothesClassifier:
@@ -343,4 +349,5 @@ METHOD = Method(
     galleries=galleries,
     signatures=signatures,
     pictures=pictures,
+    before_training=before_training,
 )

@@ -17,7 +17,6 @@ import scipy.sparse.linalg
 
 from tfthesis.data.person_images import BODY, JOINTS
 from tfthesis.errors import UserError
-from tfthesis.swapping.representations import head_mask
 
 #: Joints that clothes follow: all but those of the face.
 DRESSED = tuple(
@@ -27,11 +26,21 @@ _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
 class Person(NamedTuple):
-    """A photo uint8 `[H, W, 3]`, its joints float32 `[18, 3]` in pixels, and its labels of `BODY` uint8 `[H, W]`."""
+    """What is known of a photo.
+
+    Attributes:
+        image: uint8 `[H, W, 3]`.
+        joints: float32 `[18, 3]`, in pixels.
+        segments: uint8 `[H, W]`, labels of `BODY`.
+        mask: bool `[H, W]`, True on the person.
+        head: bool `[H, W]`, True on what clothes do not cover.
+    """
 
     image: np.ndarray
     joints: np.ndarray
     segments: np.ndarray
+    mask: np.ndarray
+    head: np.ndarray
 
 
 def tps_warping(condition: Person, reference: Person) -> np.ndarray:
@@ -56,7 +65,7 @@ def tps_warping(condition: Person, reference: Person) -> np.ndarray:
     warped = _warped_by_joints(layers, condition, reference)
     if warped is None:
         warped = _warped_by_boxes(layers, condition, reference)
-    worn = (warped[..., 3] > 0.5) & ~head_mask(reference.segments)
+    worn = (warped[..., 3] > 0.5) & ~reference.head
     # At the rim colours of cloth and background mix in their shares.
     pasted = np.where(worn[..., None], warped[..., :3], reference.image)
     return np.clip(np.round(pasted), 0, 255).astype(np.uint8)
@@ -82,7 +91,7 @@ def poisson_blending(condition: Person, reference: Person) -> np.ndarray:
         return reference.image.copy()
     layers = np.concatenate([condition.image.astype(np.float64), clothes[..., None]], axis=-1)
     moved = _warped_by_boxes(layers, condition, reference)
-    region = (moved[..., 3] > 0.5) & ~head_mask(reference.segments)
+    region = (moved[..., 3] > 0.5) & ~reference.head
     blended = poisson_blend(moved[..., :3], reference.image, region)
     return np.clip(np.round(blended), 0, 255).astype(np.uint8)
 
@@ -162,7 +171,7 @@ def _warped_by_boxes(layers: np.ndarray, condition: Person, reference: Person) -
     """Return the layers moved and scaled from box to box; without clothes on the reference to the box of the person."""
     worn = clothes_mask(reference.segments)
     if not worn.any():
-        worn = reference.segments > 0
+        worn = reference.mask
     if not worn.any():
         return layers
     return thin_plate_warp(layers, _corners(clothes_mask(condition.segments)), _corners(worn))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfthesis.adversarial.data import network_values
 from tfthesis.data.images import check_source, decode, read_image, resize
-from tfthesis.data.person_images import BODY, People, PersonImages
+from tfthesis.data.person_images import BODY, MAPS, People, PersonImages, check_map
 from tfthesis.errors import UserError
 from tfthesis.method import Spec
-from tfthesis.swapping.representations import body_mask, draw_pose, scale_joints
+from tfthesis.swapping.representations import body_mask, draw_pose, head_mask, scale_joints
 
 #: Names of the model's inputs.
 INPUTS = ("condition", "reference", "pose", "segments", "reference_mask", "condition_mask")
@@ -28,8 +28,10 @@ class Opened:
         ids: of the images.
         images: uint8 `[N, H, W, 3]`.
         joints: float32 `[N, 18, 3]`, in pixels of these images.
-        poses: uint8 `[N, H, W, 3]`, drawn from the joints.
+        poses: uint8 `[N, H, W, 3]`, those of the dataset, or drawn from the joints.
         segments: uint8 `[N, H, W]`, labels of `BODY`.
+        masks: bool `[N, H, W]`, True on the person: those of the dataset, or from the segments.
+        heads: bool `[N, H, W]`, True on what is pasted: those of the dataset, or from the segments.
         pairs: int `[P, 2]`, rows of two images of one person in the same clothes.
         labels: int `[N]` of the clothes, where the dataset has any.
     """
@@ -39,8 +41,21 @@ class Opened:
     joints: np.ndarray
     poses: np.ndarray
     segments: np.ndarray
+    masks: np.ndarray
+    heads: np.ndarray
     pairs: np.ndarray
     labels: np.ndarray | None
+
+
+class _Person(NamedTuple):
+    """A row of the fields of `Opened` that are named alike."""
+
+    images: np.ndarray
+    joints: np.ndarray
+    poses: np.ndarray
+    segments: np.ndarray
+    masks: np.ndarray
+    heads: np.ndarray
 
 
 class SwapData:
@@ -48,7 +63,9 @@ class SwapData:
 
     A row is a pair. Which of the two is the reference is drawn by (seed, epoch, row) in training; elsewhere it is the
     first. A split is read when it is first asked for: images and maps are scaled to one size, their sides apart, joints
-    with them, and kept in memory. Images that cannot be decoded are skipped and listed, with the pairs they are in.
+    with them, and kept in memory. Poses, masks and heads that the dataset has are scaled as photos and segments are;
+    those that it lacks are derived at the networks' size. Images that cannot be decoded are skipped and listed, with
+    the pairs they are in.
 
     Args:
         dataset: what a reader returned.
@@ -85,45 +102,48 @@ class SwapData:
         good = np.flatnonzero([person is not None for person in found])
         if not len(good):
             raise UserError(f"{self.dataset.name}: split {split!r} has no usable image; see the skipped items")
-        images, joints, segments = (
-            np.stack(values) for values in zip(*(found[row] for row in good.tolist()), strict=True)
-        )
+        usable = _Person(*map(np.stack, zip(*(found[row] for row in good.tolist()), strict=True)))
         places = np.full(len(people.ids), -1)
         places[good] = np.arange(len(good))
         pairs = places[np.asarray(people.pairs, np.int64).reshape(-1, 2)]
         return Opened(
             [people.ids[row] for row in good.tolist()],
-            images,
-            joints,
-            np.stack([draw_pose(each, self.height, self.width) for each in joints]),
-            segments,
+            *usable,
             pairs[(pairs >= 0).all(axis=1)],
             None if people.labels is None else np.asarray(people.labels)[good],
         )
 
-    def _person(self, split: str, people: People, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Return image, joints and segments at the networks' size, or nothing, with a line on what is wrong."""
-        name = people.ids[row]
-        pixels = self._pixels(split, name, people.images[row])
+    def _person(self, split: str, people: People, row: int) -> _Person | None:
+        """Return a person at the networks' size, or nothing, with a line on what is wrong with the photo."""
+        pixels = self._pixels(split, people.ids[row], people.images[row])
         if pixels is None:
             return None
-        labels = people.segment(row)
-        if labels.shape != pixels.shape[:2]:
-            raise UserError(
-                f"{self.dataset.name}: the image of {name} has {pixels.shape[1]} x {pixels.shape[0]} pixels, its "
-                f"segmentation {labels.shape[1]} x {labels.shape[0]}; expected one size"
-            )
-        if labels.max() >= len(BODY):
-            raise UserError(
-                f"{self.dataset.name}: the segmentation of {name} has the label {labels.max()}, expected 0 to "
-                f"{len(BODY) - 1}: {', '.join(BODY)}"
-            )
         size = (self.height, self.width)
         joints = scale_joints(people.joints[row], pixels.shape[:2], size)
-        if pixels.shape[:2] == size:
-            return pixels, joints, labels
-        scaled = tf.cast(tf.round(resize(tf.constant(pixels), *size, mode="stretch")), tf.uint8)
-        return scaled.numpy(), joints, tf.image.resize(labels[..., None], size, method="nearest")[..., 0].numpy()
+        segments, pose, mask, head = (self._map(people, kind, row, pixels.shape[:2]) for kind in MAPS)
+        return _Person(
+            _scaled_photo(pixels, size),
+            joints,
+            draw_pose(joints, *size) if pose is None else pose,
+            segments,
+            body_mask(segments) if mask is None else mask,
+            head_mask(segments) if head is None else head,
+        )
+
+    def _map(self, people: People, kind: str, row: int, photo: tuple[int, ...]) -> np.ndarray | None:
+        """Return a map of `MAPS` at the networks' size, where the dataset has it; `photo` is the size it must have."""
+        found = people.read(kind, row)
+        if found is None:
+            return None
+        what = f"{self.dataset.name}: {kind} of {people.ids[row]}"
+        check_map(found, kind, what)
+        if found.shape[:2] != photo:
+            raise UserError(
+                f"{what}: the image has {photo[1]} x {photo[0]} pixels, the map {found.shape[1]} x {found.shape[0]}; "
+                "expected one size"
+            )
+        size = (self.height, self.width)
+        return _scaled_photo(found, size) if kind == "poses" else _scaled_labels(found, size)
 
     def _pixels(self, split: str, name: str, image: Any) -> np.ndarray | None:
         """Return an image uint8 `[h, w, 3]`; one that cannot be decoded is listed."""
@@ -174,14 +194,15 @@ class SwapData:
             return batch, *persons(opened, reference, condition)
 
         def element(number: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-            batch, *values = tf.numpy_function(gather, [number], [tf.int64] + [tf.uint8] * 5)
+            batch, *values = tf.numpy_function(gather, [number], [tf.int64, *types])
             batch.set_shape([None])
             return network_inputs(*(tf.ensure_shape(v, shape) for v, shape in zip(values, shapes, strict=True))), {
                 "row": batch
             }
 
         size = (None, self.height, self.width)
-        shapes = [(*size, 3), (*size, 3), (*size, 3), size, size]
+        shapes = [(*size, 3), (*size, 3), (*size, 3), size, size, size]
+        types = [tf.uint8] * 4 + [tf.bool] * 2
         return tf.data.Dataset.range(len(indices)).map(element, num_parallel_calls=2, deterministic=True)
 
     def describe(self) -> dict[str, Any]:
@@ -213,20 +234,37 @@ def persons(opened: Opened, reference: np.ndarray, condition: np.ndarray) -> tup
         opened.images[reference],
         opened.poses[reference],
         opened.segments[condition],
-        opened.segments[reference],
+        opened.masks[reference],
+        opened.masks[condition],
     )
 
 
 def network_inputs(
-    condition: Any, reference: Any, pose: Any, condition_segments: Any, reference_segments: Any
+    condition: Any, reference: Any, pose: Any, condition_segments: Any, reference_mask: Any, condition_mask: Any
 ) -> dict[str, tf.Tensor]:
     """Return the inputs of `tfthesis.models.SwapGAN`.
 
     Args:
         condition, reference, pose: uint8 `[n, H, W, 3]`.
-        condition_segments, reference_segments: uint8 `[n, H, W]`, labels of `BODY`.
+        condition_segments: uint8 `[n, H, W]`, labels of `BODY`.
+        reference_mask, condition_mask: bool `[n, H, W]`.
     """
-    masks = (tf.cast(body_mask(labels), tf.float32)[..., None] for labels in (reference_segments, condition_segments))
+    masks = (tf.cast(mask, tf.float32)[..., None] for mask in (reference_mask, condition_mask))
     images = (network_values(image) for image in (condition, reference, pose))
     segments = tf.one_hot(tf.cast(condition_segments, tf.int32), len(BODY))
     return dict(zip(INPUTS, (*images, segments, *masks), strict=True))
+
+
+def _scaled_photo(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return uint8 `[h, w, 3]` scaled to `size`; where it has that already nothing changes."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return tf.cast(tf.round(resize(tf.constant(pixels), *size, mode="stretch")), tf.uint8).numpy()
+
+
+def _scaled_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return labels or regions `[h, w]` scaled to `size` by the nearest pixel."""
+    if labels.shape == size:
+        return labels
+    scaled = tf.image.resize(labels[..., None].astype(np.uint8), size, method="nearest")[..., 0]
+    return scaled.numpy().astype(labels.dtype)

@@ -18,7 +18,7 @@ from tfthesis.metrics.structural_similarity import structural_similarity
 from tfthesis.swapping.baselines import BASELINES, Person
 from tfthesis.swapping.data import Opened, SwapData, network_inputs, persons
 from tfthesis.swapping.protocol import conditions
-from tfthesis.swapping.representations import body_mask, head_mask, paste_head
+from tfthesis.swapping.representations import paste_head
 
 if TYPE_CHECKING:
     from tfthesis.swapping.classifier import ClothesClassifier
@@ -150,7 +150,7 @@ def _swap_rows(
         generated = np.asarray(pixel_values(outputs["generated"]))
         rows["checkerboard"].append(checkerboard(generated))
         if "generated_mask" in outputs:
-            mask = body_mask(opened.segments[reference])[..., None]
+            mask = opened.masks[reference][..., None]
             rows["mask_l1"].append(np.abs(outputs["generated_mask"] - mask).mean(axis=(1, 2, 3)))
         if classifier is not None:
             rows["is_reference"].append(
@@ -166,7 +166,7 @@ def _swap_rows(
 
 def with_head(opened: Opened, images: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return images uint8 `[n, H, W, 3]` with the heads of `reference`, rows `[n]`, pasted on."""
-    return paste_head(images, opened.images[reference], head_mask(opened.segments[reference]))
+    return paste_head(images, opened.images[reference], opened.heads[reference])
 
 
 def _generated(model: keras.Model, data: SwapData, split: str, pairs: np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ def pasted(name: str, opened: Opened, pairs: np.ndarray) -> np.ndarray:
     """Return what a baseline makes of (reference, condition), uint8 `[n, H, W, 3]`."""
 
     def person(row: int) -> Person:
-        return Person(opened.images[row], opened.joints[row], opened.segments[row])
+        return Person(*(getattr(opened, field)[row] for field in ("images", "joints", "segments", "masks", "heads")))
 
     return np.stack([BASELINES[name](person(condition), person(reference)) for reference, condition in pairs.tolist()])
 

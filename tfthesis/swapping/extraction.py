@@ -3,12 +3,13 @@
 Made for MoveNet (single pose) and DeepLab or a selfie segmentation; any models of the same inputs and outputs will do.
 What is written is what the reader `person_folders` reads. These are stand-ins for OpenPose and the human parser of the
 thesis (section 8.2.1): parts are cut out of the person's mask by their distance to limbs, which knows nothing of where
-a sleeve or a trouser leg ends.
+a sleeve or a trouser leg ends. What the network sees of them, drawn poses, masks and heads, can be written too.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,21 @@ import tensorflow as tf
 
 from tfthesis.data.image_files import image_files
 from tfthesis.data.images import decode, read_image, resize
-from tfthesis.data.joints import COCO_17, DRESSED_PARTS, joints_from_points, known_limbs, nearest_parts, write_openpose
+from tfthesis.data.joints import (
+    COCO_17,
+    DRESSED_PARTS,
+    joints_from_points,
+    known_limbs,
+    nearest_parts,
+    openpose_file,
+    read_openpose,
+    write_openpose,
+)
+from tfthesis.data.part_maps import PartsFile
+from tfthesis.data.person_images import MAPS
+from tfthesis.encoders.feature_shards import write_whole
 from tfthesis.errors import UserError
+from tfthesis.swapping.representations import body_mask, draw_pose, head_mask
 
 #: Key points below this confidence count as not found, as in MoveNet's own examples.
 FOUND_AT = 0.2
@@ -132,6 +146,8 @@ def write_representations(
     person: PersonModel,
     found_at: float = FOUND_AT,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    maps: bool = False,
 ) -> dict[str, Any]:
     """Write joints and body parts of the photos in `folder/photos` beside them, as `person_folders` reads them.
 
@@ -144,23 +160,25 @@ def write_representations(
         pose, person: the models.
         found_at: see `PoseModel.joints`.
         progress: is called with the photos done and their number.
+        maps: also write what is derived from joints and body parts: drawn poses, masks and heads; see `write_maps`.
 
     Returns:
-        "photos", "written", "without_a_person", and "skipped", a line for each photo that does not decode.
+        "photos", "written", "without_a_person", "with_maps" (photos of which maps were written now), and "skipped", a
+        line for each photo that does not decode.
 
     Raises:
-        UserError: there are no photos, or two that would share a file.
+        UserError: there are no photos, or two that would share a file; or joints or body parts that are there already
+            and of which maps are wanted hold other things.
     """
     photos = image_files(folder / "photos")
     names = [photo.relative_to(folder / "photos").with_suffix("") for photo in photos]
     twice = sorted({str(name) for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"{folder / 'photos'}: photos of one name would share their joints: {twice[:3]}")
-    written, nobody, skipped, usable = 0, 0, [], []
+    written, nobody, drawn, skipped, usable = 0, 0, 0, [], []
     for number, (photo, name) in enumerate(zip(photos, names, strict=True), 1):
-        joints_file, parts_file = (folder / kind / name for kind in ("joints", "segments"))
-        joints_file, parts_file = Path(f"{joints_file}.json"), Path(f"{parts_file}.png")
-        if not (joints_file.is_file() and parts_file.is_file()):
+        parts_file = _png(folder, "segments", name)
+        if not (openpose_file(folder / "joints" / name) and parts_file.is_file()):
             try:
                 image = decode(tf.constant(read_image(photo))).numpy()
             except (UserError, tf.errors.InvalidArgumentError) as error:
@@ -168,15 +186,53 @@ def write_representations(
                 skipped.append(reason)
                 continue
             joints = pose.joints(image, found_at)
+            joints_file = Path(f"{folder / 'joints' / name}.json")
             nobody += not _write(joints_file, parts_file, joints, own_pixels(person.mask(image), joints))
             written += 1
+        drawn += maps and write_maps(folder, name)
         usable.append(photo.relative_to(folder / "photos").as_posix())
         if progress is not None:
             progress(number, len(photos))
     if not (folder / "photos.csv").is_file():
         with (folder / "photos.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("photo", "split"), *((name, "test") for name in usable)])
-    return {"photos": len(photos), "written": written, "without_a_person": nobody, "skipped": skipped}
+    counts = {"photos": len(photos), "written": written, "without_a_person": nobody, "with_maps": drawn}
+    return {**counts, "skipped": skipped}
+
+
+def write_maps(folder: Path, name: Path) -> bool:
+    """Write what is derived of a photo into `folder/poses`, `folder/masks` and `folder/heads`; returns whether it did.
+
+    Files that are there are left as they are, since they may have been corrected by hand. A photo without a person,
+    which the reader leaves out, gets none.
+
+    Args:
+        folder: with the joints and body parts, as `person_folders` has them.
+        name: of the photo below the folder photos, without its ending.
+
+    Raises:
+        UserError: joints or body parts are missing or hold other things.
+    """
+    missing = [kind for kind in MAPS[1:] if not _png(folder, kind, name).is_file()]
+    if not missing:
+        return False
+    joints_file = openpose_file(folder / "joints" / name)
+    if joints_file is None:
+        raise UserError(f"no file {folder / 'joints' / name}.json, of which maps are drawn")
+    joints = read_openpose(joints_file)
+    if joints is None or not joints[:, 2].any():
+        return False
+    segments = PartsFile(_png(folder, "segments", name)).read()
+    for kind in missing:
+        _write_png(_png(folder, kind, name), _drawn(kind, joints, segments))
+    return True
+
+
+def _drawn(kind: str, joints: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    if kind == "poses":
+        return draw_pose(joints, *segments.shape)
+    region = body_mask(segments) if kind == "masks" else head_mask(segments)
+    return np.where(region, np.uint8(255), np.uint8(0))
 
 
 def own_pixels(mask: np.ndarray, joints: np.ndarray) -> np.ndarray:
@@ -196,8 +252,20 @@ def _write(joints_file: Path, parts_file: Path, joints: np.ndarray, mask: np.nda
     """Write both files; returns whether there is a person in the photo."""
     there = bool(known_limbs(joints, DRESSED_PARTS)) and mask.any()
     parts = nearest_parts(mask, joints, DRESSED_PARTS) if there else np.zeros(mask.shape, np.uint8)
-    for file in (joints_file, parts_file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(parts).save(parts_file)
+    _write_png(parts_file, parts)
+    joints_file.parent.mkdir(parents=True, exist_ok=True)
     write_openpose(joints_file, joints if there else None)
     return there
+
+
+def _png(folder: Path, kind: str, name: Path) -> Path:
+    # A name may have dots of its own.
+    return Path(f"{folder / kind / name}.png")
+
+
+def _write_png(path: Path, values: np.ndarray) -> None:
+    """Write a picture and its folder; the file is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(values).save(buffer, "PNG")
+    write_whole(path, buffer.getbuffer())

@@ -121,20 +121,33 @@ def load_vgg16(model: keras.Model, weights: str) -> None:
 
     Args:
         model: its layers `conv1_1` ... `conv5_3` are those of the trunk "vgg16"; `fc6` is a 7 x 7 convolution.
-        weights: "imagenet", which keras.applications downloads on first use, or the path of a file of that network:
-            `.weights.h5`, `.h5` or `.keras`, without its classifier only if the model has no `fc6`.
+        weights: see `open_vgg16`.
 
     Raises:
-        UserError: there is no such file, or it belongs to another network.
+        UserError: see `open_vgg16`.
     """
     has_head = any(layer.name == "fc6" for layer in model.layers)
-    source = _downloaded(has_head) if weights == DOWNLOAD else _from_file(Path(weights), has_head)
+    source = open_vgg16(weights, has_head)
     names = {
         f"block{s}_conv{p}": f"conv{s}_{p}" for s, count in enumerate((2, 2, 3, 3, 3), 1) for p in range(1, count + 1)
     }
     if has_head:
         names |= {"fc1": "fc6", "fc2": "fc7"}
     copy_weights({name: source.get_layer(name).get_weights() for name in names}, names, model)
+
+
+def open_vgg16(weights: str, has_head: bool) -> keras.Model:
+    """Return keras.applications' VGG-16 with its weights.
+
+    Args:
+        weights: "imagenet", which keras.applications downloads on first use, or the path of a file of that network:
+            `.weights.h5`, `.h5` or `.keras`, without its classifier only if the head is not needed.
+        has_head: whether `fc1` and `fc2` are needed.
+
+    Raises:
+        UserError: there is no such file, it belongs to another network, or it cannot be downloaded.
+    """
+    return _downloaded(has_head) if weights == DOWNLOAD else _from_file(Path(weights), has_head)
 
 
 def copy_weights(source: dict[str, list[np.ndarray]], names: dict[str, str], model: keras.Model) -> None:

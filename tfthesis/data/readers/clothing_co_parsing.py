@@ -12,7 +12,7 @@ import scipy.ndimage
 from scipy.io.matlab import MatReadError
 
 from tfthesis.data.image_text import image_identity, required
-from tfthesis.data.joints import SKIN_PARTS, known_limbs, nearest_parts, read_openpose
+from tfthesis.data.joints import SKIN_PARTS, known_limbs, nearest_parts, openpose_file, read_openpose
 from tfthesis.data.part_maps import regrouped
 from tfthesis.data.person_images import BODY, JOINTS, People, PersonImages
 from tfthesis.errors import UserError
@@ -149,7 +149,7 @@ def open_people(name: str, directory: Path | None = None, *, joints: str = "") -
 
 
 def _joints(folder: Path, stem: str) -> np.ndarray | None:
-    for ending in (".json", "_keypoints.json"):
-        if (folder / f"{stem}{ending}").is_file():
-            return read_openpose(folder / f"{stem}{ending}")
-    raise UserError(f"{folder / stem}.json is missing: the joints of photo {stem}")
+    path = openpose_file(folder / stem)
+    if path is None:
+        raise UserError(f"{folder / stem}.json is missing: the joints of photo {stem}")
+    return read_openpose(path)
