@@ -25,6 +25,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import tensorflow as tf
 
+from tfthesis.assertions import after
 from tfthesis.data.byte_search import byte_at, first, first_bytes
 from tfthesis.data.image_header import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, PNG_SIGNATURE, check_header
 from tfthesis.data.orientation import exif_orientation, upright
@@ -200,7 +201,7 @@ def _decode_gif_or_bmp(data: tf.Tensor) -> tf.Tensor:
     is_bmp = tf.equal(tf.strings.substr(data, 0, 2), b"BM") & tf.reduce_any(tf.equal(byte_at(data, 28), [24, 32]))
     message = "expected JPEG, PNG, GIF, or BMP of 24 or 32 bits; the file begins with"
     known = tf.debugging.Assert(is_gif | is_bmp, [message, tf.strings.substr(data, 0, 4)])
-    with tf.control_dependencies([known] if known is not None else []):
+    with after(known):
         return tf.io.decode_image(tf.identity(data), channels=3, expand_animations=False)
 
 

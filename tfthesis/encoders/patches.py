@@ -23,6 +23,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfthesis.assertions import after
 from tfthesis.data.images import DECODER_VERSION, decode
 from tfthesis.encoders import alexnet, efficientnet_lite, keras_applications, pixels
 from tfthesis.encoders.encoder import Encoder
@@ -111,8 +112,7 @@ class PyramidPatches(Encoder):
         least, shape = max(self.levels), tf.shape(image)[:2]
         expected = f"expected at least {least} pixels along each side, to cut it into patches"
         large = tf.debugging.Assert(tf.reduce_all(shape >= least), [f"image: {expected}, got height and width", shape])
-        # Outside of graphs it has raised already.
-        with tf.control_dependencies([large] if large is not None else []):
+        with after(large):
             return tf.identity(image)
 
     def encode(self, items: tf.Tensor) -> tf.Tensor:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tfthesis.assertions import after
 from tfthesis.errors import UserError
 from tfthesis.lazy import tf
 
@@ -75,5 +76,5 @@ def _side(images: tf.Tensor, axis: int, least: int) -> int | tf.Tensor:
         return images.shape[axis]
     side = tf.shape(images)[axis]
     large = tf.debugging.Assert(side >= least, [f"images: expected at least {least} pixels along each side, got", side])
-    with tf.control_dependencies([large]):
+    with after(large):
         return tf.identity(side)

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfthesis.adversarial.data import network_values, pixel_values
+from tfthesis.assertions import after
 from tfthesis.data.images import decode, resize
 from tfthesis.data.joints import BODY_25
 from tfthesis.data.person_images import BODY, JOINTS
@@ -90,7 +91,7 @@ def swap_signatures(model: keras.Model, spec: Spec) -> Served:
         )
         # One at a time: images differ in size.
         outputs = dict.fromkeys(names, tf.TensorSpec([], tf.string))
-        with tf.control_dependencies([equal] if equal is not None else []):
+        with after(equal):
             each = tuple(tf.identity(given[name]) for name in INPUTS)
         return tf.map_fn(one, each, fn_output_signature=outputs)
 
@@ -138,8 +139,7 @@ def _labels(data: tf.Tensor, pixels: tf.Tensor, name: str) -> tf.Tensor:
         tf.reduce_all(tf.equal(drawn, labels[..., None])) & tf.reduce_all(labels < len(BODY)),
         [f"{name}: expected a grey image with the values 0 to {len(BODY) - 1}, got one with", tf.reduce_max(drawn)],
     )
-    # Outside of graphs they have raised already.
-    with tf.control_dependencies([check for check in (size, known) if check is not None]):
+    with after(size, known):
         return tf.identity(labels)
 
 
@@ -157,12 +157,12 @@ def _joints(data: tf.Tensor) -> tf.Tensor:
             tf.size(parts),
         ],
     )
-    with tf.control_dependencies([check for check in (one, count) if check is not None]):
+    with after(one, count):
         values = tf.strings.to_number(parts, tf.float64)
     finite = tf.debugging.Assert(
         tf.reduce_all(tf.math.is_finite(values)), ["reference_joints_file: expected finite numbers, got", data]
     )
-    with tf.control_dependencies([finite] if finite is not None else []):
+    with after(finite):
         points = tf.reshape(values, [-1, 3])
     own = tf.where(tf.equal(tf.size(parts), sizes[0]), list(range(len(JOINTS))), [BODY_25.index(n) for n in JOINTS])
     return tf.ensure_shape(tf.gather(points, own), [len(JOINTS), 3])
