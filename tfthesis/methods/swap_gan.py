@@ -305,7 +305,6 @@ _QUICK = SwapGANRecipe(
     batch_size=2,
     epochs=4,
     decay_epochs=2,
-    conditions=5,
     classifier="clothes",
     persons=(300, 30, 60),
 )
