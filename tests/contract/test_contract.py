@@ -210,11 +210,24 @@ def test_one_and_two_devices_take_the_same_steps(trained, logical_devices, tmp_p
     np.testing.assert_allclose(losses[1], losses[2], rtol=1e-5)
 
 
+def last_optimizers(folder):
+    """Return the arrays of the newest checkpoint with optimizers: that of the last step."""
+    kept = sorted(folder.glob("checkpoints/*/optimizer*.npz"))
+    newest = [path for path in kept if path.parent == kept[-1].parent]
+    return {f"{path.name} {name}": array for path in newest for name, array in np.load(path).items()}
+
+
 def test_stopped_run_resumes_to_the_same_bits(trained, tmp_path):
     for steps in (2, 5):
         with pytest.raises(Interrupted):
             trained.train(tmp_path, make_strategy("one"), stop=Counter(steps))
     same_bits(trained.train(tmp_path, make_strategy("one")), trained)
+    mine, theirs = last_optimizers(tmp_path), last_optimizers(trained.folder)
+    assert mine.keys() == theirs.keys()
+    # With its best weights a stage leaves no optimizers.
+    assert theirs or trained.method.stages(trained.request.recipe)[-1].keep_best
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(mine[name], array, name)
     assert (tmp_path / "metrics.csv").read_text() == (trained.folder / "metrics.csv").read_text()
 
 

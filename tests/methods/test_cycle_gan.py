@@ -178,6 +178,8 @@ def test_domains_that_do_not_fit(tmp_path):
         ({"width": 40}, "scenes are square"),
         ({"scorer_batch_size": 0}, "'scorer_batch_size': expected 1 or more, got 0"),
         ({"scorer_epochs": -1}, "'scorer_epochs': expected 0 or more, got -1"),
+        ({"learning_rate": -1.0}, "'learning_rate': expected a rate above 0, got -1.0"),
+        ({"scorer_learning_rate": 0.0}, "'scorer_learning_rate': expected a rate above 0, got 0.0"),
         ({"scorer_weights": "vgg.h5"}, "'scorer_weights': they are VGG-16's and do not fit trunk=tiny"),
     ):
         with pytest.raises(UserError, match=message):

@@ -210,6 +210,8 @@ def test_files_are_read_and_what_does_not_decode_is_left_out_with_its_pairs(tmp_
 def test_data_and_recipes_that_do_not_fit():
     with pytest.raises(UserError, match="split 'train' has no pairs; training needs two images of one person"):
         SwapData(dataset(pairs=np.zeros((0, 2), int)), SIDE, SIDE).size("train")
+    with pytest.raises(UserError, match="expected a split 'train', got test alone; training needs 'train' with pairs"):
+        SwapData(PersonImages("mine", {"test": people("test")}, ("x", "y", "z")), SIDE, SIDE).size("train")
     alone = {"train": people("train"), "val": people("val").take([0]), "test": people("test")}
     data = SwapData(PersonImages("mine", alone, ("x", "y", "z")), SIDE, SIDE)
     assert (data.size("train"), data.size("test")) == (3, 3)
@@ -223,6 +225,10 @@ def test_data_and_recipes_that_do_not_fit():
         ({"filters": 0}, "'filters': expected 1 or more, got 0"),
         ({"conditions": 0}, "'conditions': expected 1 or more, got 0"),
         ({"mask_weight": -1.0}, "'mask_weight': expected 0 or more, got -1.0"),
+        ({"mask_weight": 0.0}, "'mask_weight': Generator III learns by it alone; expected more than 0, or generator_3"),
+        ({"condition_seed": -1}, "'condition_seed': expected 0 or more, got -1"),
+        ({"learning_rate": 0.0}, "'learning_rate': expected a rate above 0, got 0.0"),
+        ({"classifier_learning_rate": -1.0}, "'classifier_learning_rate': expected a rate above 0, got -1.0"),
         ({"decay_epochs": 3}, "'decay_epochs': expected 0 to epochs=2, got 3"),
         ({"classifier_epochs": 0}, "'classifier_epochs': expected 1 or more, got 0"),
         ({"classifier_batch_size": 0}, "'classifier_batch_size': expected 1 or more, got 0"),

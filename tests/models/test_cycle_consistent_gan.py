@@ -184,19 +184,23 @@ NEST = {"adversarial": 1.0, "cycle": 10.0, "inner": 10.0, "similarity": 1.0, "di
 
 
 @pytest.mark.parametrize(
-    ("chains", "normalization", "weights"),
+    ("chains", "normalization", "weights", "adam"),
     # One inner cycle is enough; each further generator makes the graphs of both steps longer.
-    [((2, 1), "instance", NEST), ((1, 1), "spectral", {"adversarial": 1.0, "discriminator": 1.0})],
+    [((2, 1), "instance", NEST, False), ((1, 1), "spectral", {"adversarial": 1.0, "discriminator": 1.0}, True)],
 )
-def test_one_and_two_devices_make_the_same_updates(logical_devices, chains, normalization, weights):
+def test_one_and_two_devices_make_the_same_updates(logical_devices, chains, normalization, weights, adam):
     """Generators, discriminators, pools and power iterations; the second device has fewer rows, at last none."""
     sizes = (3, 4, 1)
 
     def made():
         model = noisy(built(*chains, pool=3, normalization=normalization))
         # Steps that follow the gradient's size: a division by its root would turn what is zero but for rounding, such
-        # as the biases before an instance normalisation, into steps of full length.
-        model.compile(*(keras.optimizers.SGD(1e-4, momentum=0.9) for _ in range(2)), weights)
+        # as the biases before an instance normalisation, into steps of full length. A large epsilon prevents that too.
+        if adam:
+            optimizers = [keras.optimizers.Adam(1e-4, 0.5, epsilon=0.01) for _ in range(2)]
+        else:
+            optimizers = [keras.optimizers.SGD(1e-4, momentum=0.9) for _ in range(2)]
+        model.compile(*optimizers, weights, weight_decay=0.5 if adam else 0.0)
         return model
 
     one = made()

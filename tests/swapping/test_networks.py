@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfthesis.adversarial.networks import patch_discriminator
 from tfthesis.swapping.networks import mask_generator, mask_steps, swap_generator
@@ -52,6 +53,20 @@ def test_halves_of_generator_3():
     assert [f"generator_3_encoder_{number}_norm" in names for number in (1, 2, 6, 7, 8)] == [False, True, True] + [
         False
     ] * 2
+
+
+def test_convolutions_of_one_pixel_learn_in_bfloat16_too():
+    model = mask_generator(32, 32, filters=4, dtype="mixed_bfloat16")
+    layer = model.get_layer("generator_3_encoder_6")
+    assert layer.input.shape[1:3] == (1, 1)
+    image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    gradient = tf.function(lambda: tf.gradients(model(image), [layer.kernel.value])[0])
+    # What a kernel leaves undefined is sometimes what it should be.
+    for _ in range(20):
+        taps = np.abs(gradient().numpy()).sum(axis=(2, 3))
+        assert np.isfinite(taps).all()
+        # One tap alone meets the pixel.
+        assert (taps > 0).sum() == 1
 
 
 @pytest.mark.parametrize("size", [(24, 40), (17, 30), (2, 2)])

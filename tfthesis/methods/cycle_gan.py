@@ -157,6 +157,9 @@ def _check(recipe: CycleGANRecipe) -> None:
     for field in ("blocks", "pool", "scorer_epochs", *weights):
         if getattr(recipe, field) < 0:
             raise UserError(f"recipe field {field!r}: expected 0 or more, got {getattr(recipe, field)}")
+    for field in ("learning_rate", "scorer_learning_rate"):
+        if not getattr(recipe, field) > 0:
+            raise UserError(f"recipe field {field!r}: expected a rate above 0, got {getattr(recipe, field)}")
     if not 0 <= recipe.decay_epochs <= recipe.epochs:
         raise UserError(f"recipe field 'decay_epochs': expected 0 to epochs={recipe.epochs}, got {recipe.decay_epochs}")
     if recipe.scorer_epochs:

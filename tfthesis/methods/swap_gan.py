@@ -3,8 +3,8 @@
 Generator I gives the person of a condition image the pose of a reference image, Generator II takes the result back to
 the condition's segmentation, and Generator III finds the persons' masks in what both have made. They train on two
 images of one person in the same clothes and different poses, against one discriminator of pairs; the image itself is
-never compared with the true one. Two persons are swapped by Generator I alone, with the reference's pose; the head of
-the reference is pasted on.
+never compared with the true one, unless the perceptual loss is on. Two persons are swapped by Generator I alone, with
+the reference's pose; the head of the reference is pasted on.
 """
 
 from __future__ import annotations
@@ -166,11 +166,18 @@ def _check(recipe: SwapGANRecipe) -> None:
     small = ("classifier_filters", "classifier_epochs", "classifier_batch_size")
     for least, names in (
         (1, (*fields, *small, "inception_parts")),
-        (0, ("blocks", "mask_weight", "perceptual_weight")),
+        (0, ("blocks", "mask_weight", "perceptual_weight", "condition_seed")),
     ):
         for field in names:
             if getattr(recipe, field) < least:
                 raise UserError(f"recipe field {field!r}: expected {least} or more, got {getattr(recipe, field)}")
+    for field in ("learning_rate", "classifier_learning_rate"):
+        if not getattr(recipe, field) > 0:
+            raise UserError(f"recipe field {field!r}: expected a rate above 0, got {getattr(recipe, field)}")
+    if recipe.generator_3 and not recipe.mask_weight:
+        raise UserError(
+            "recipe field 'mask_weight': Generator III learns by it alone; expected more than 0, or generator_3=false"
+        )
     if not 0 <= recipe.decay_epochs <= recipe.epochs:
         raise UserError(f"recipe field 'decay_epochs': expected 0 to epochs={recipe.epochs}, got {recipe.decay_epochs}")
     if recipe.perceptual_weight and not recipe.perceptual_layers:

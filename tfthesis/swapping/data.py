@@ -163,6 +163,12 @@ class SwapData:
         Raises:
             UserError: an unknown split, no pair to train on, or one image alone where swaps are measured.
         """
+        if split not in self.dataset.splits:
+            raise UserError(
+                f"{self.dataset.name}: expected a split {split!r}, got {', '.join(self.dataset.splits)} alone; "
+                "training needs 'train' with pairs, 'val' and 'test' (of person_folders the column split of photos.csv "
+                "says which photo is where), and data without them can only be measured"
+            )
         opened = self.opened(split)
         count = len(opened.pairs)
         if split == "train" and not count:

@@ -126,7 +126,7 @@ def mask_generator(
         filters: F.
         affine: whether instance normalisation has a scale and an offset.
         name: of the model, and what the names of its layers begin with.
-        dtype: policy of the layers; the output is float32.
+        dtype: policy of the layers; the output and a convolution of maps of one pixel are float32.
 
     Returns:
         A model from `[B, height, width, 3]` to `[B, height, width, 1]` in 0..1.
@@ -147,7 +147,9 @@ def mask_generator(
     for number in range(1, steps + 1):
         layer = f"{name}_encoder_{number}"
         count = filters * min(2 ** (number - 1), _LARGEST)
-        x = _convolution(count, 4, layer, dtype, strides=2, padding="same")(x)
+        # TensorFlow's bfloat16 kernels for CPUs leave the gradient of taps that meet no pixel undefined.
+        own = "float32" if min(x.shape[1:3]) == 1 else dtype
+        x = _convolution(count, 4, layer, own, strides=2, padding="same")(x)
         x = x if number == 1 else normalised(x, layer)
         x = keras.layers.LeakyReLU(_SLOPE, name=f"{layer}_relu", dtype=dtype)(x)
         maps.append(x)
