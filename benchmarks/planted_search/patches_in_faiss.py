@@ -23,7 +23,7 @@ try:
 except ImportError:
     faiss = None
 
-PROBES, NEIGHBOURS = (1, 3, 6), (32, 128, 512, 2048)
+PROBES, NEIGHBOURS = (1, 2, 3, 6), (32, 128, 512, 1024, 1536, 2048)
 FAISS_KINDS = ("IVF-Flat", "IVF-PQ")
 #: Bytes of a patch in IVF-PQ beside its number.
 PQ_BYTES = 16
