@@ -117,7 +117,7 @@ def test_numbers_that_are_not_finite_are_refused_when_it_runs():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 0}, "n: expected a positive number of images, got 0"),
+        ({"n": 0}, "n: expected a whole number from 1 to 2147483647, got 0"),
         ({"features": []}, r"features: expected shapes \[\[None, None, 1\]\], one for each axis, got \[\]"),
         ({"features": [np.zeros((1, 2, 3))]}, r"got \['\(1, 2, 3\)'\]"),
         ({"scoring": Scoring(3)}, "assignments: expected from 1 to the 2 words"),

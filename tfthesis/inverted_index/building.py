@@ -29,6 +29,7 @@ from tfthesis.inverted_index.checks import as_names, shapes_of
 from tfthesis.inverted_index.codebook import Codebook
 from tfthesis.inverted_index.files import GrowingArray, mapped, new_version, newest, write_manifest
 from tfthesis.inverted_index.index import Index, as_about, check_about, open_index
+from tfthesis.inverted_index.options import MOST_IMAGES
 from tfthesis.inverted_index.signatures import check_kind, encode
 
 #: Postings that are held before they are sorted and put aside: 48 MiB.
@@ -36,7 +37,6 @@ RUN = 1 << 22
 
 # Images that are copied at a time from one version to the next.
 _COPIED = 1 << 16
-_MOST_IMAGES = np.iinfo(np.int32).max
 
 
 class Images(NamedTuple):
@@ -266,8 +266,8 @@ class _Writer:
 
     def _add_names(self, names: Sequence[str]) -> None:
         before = len(self._names)
-        if before + len(names) > _MOST_IMAGES:
-            raise UserError(f"images: expected at most {_MOST_IMAGES}, got more")
+        if before + len(names) > MOST_IMAGES:
+            raise UserError(f"images: expected at most {MOST_IMAGES}, got more")
         texts = []
         for name in names:
             if name in self._names:
