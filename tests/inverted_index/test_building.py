@@ -505,6 +505,42 @@ def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["1", files.LOCK]
 
 
+def test_a_codebook_whose_saving_was_killed_is_in_no_writers_way(tmp_path):
+    """Neither is what another one is saving into the folder at the same time, which stays."""
+    folder = tmp_path / "index"
+    build_index(folder, [BOOK], [images(3)])
+    script = """
+        def killed_here(source, target):
+            print("ready", flush=True)
+            sys.stdin.read()
+        os.replace = killed_here
+        BOOK.save(sys.argv[1])
+    """
+    process = started(script, folder / "words")
+    (half,) = (path for path in folder.iterdir() if "words" in path.name)
+    assert len(append_images(folder, [images(2, 3)])) == 5
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert half.is_file()
+    assert len(append_images(folder, [images(2, 5)])) == 7
+    assert len(remove_images(folder, ["photo 6"])) == 6
+    assert len(merge_indexes(folder, [folder])) == 6
+    BOOK.save(folder / "words")
+    assert len(build_index(folder, [Codebook.load(folder / "words")], [images(2)])) == 2
+
+
+def test_files_and_links_among_what_is_left_are_cleared_as_folders_are(tmp_path):
+    folder, others = tmp_path / "index", tmp_path / "others"
+    build_index(folder, [BOOK], [images(3)])
+    others.mkdir()
+    (others / "photo").write_bytes(b"somebody's")
+    (folder / ".unfinished-2").write_bytes(b"half")
+    (folder / ".unfinished-old-1").symlink_to(others)
+    assert len(append_images(folder, [images(2, 3)])) == 5
+    assert sorted(path.name for path in folder.iterdir()) == ["2", files.LOCK]
+    assert (others / "photo").read_bytes() == b"somebody's"
+
+
 def test_a_search_goes_on_with_its_version_while_another_process_appends(tmp_path):
     folder = tmp_path / "index"
     index = build_index(folder, [BOOK], [images(200)], signature="float16")
