@@ -35,6 +35,8 @@ def searcher_of(case, folder, rules):
             block._replace(features=pick(block.features), signatures=pick(block.signatures)) for block in case.blocks(5)
         ]
         kind = rules.kind if rules.scoring.alpha else None
+        if kind is None:
+            blocks = [block._replace(signatures=()) for block in blocks]
         indexes.append(build_index(folder / f"{number}", pick(case.books()), blocks, signature=kind))
     return Searcher(tuple(indexes), rules, features)
 
