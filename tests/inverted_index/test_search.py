@@ -41,7 +41,8 @@ def test_equals_plain_loops_ties_included(case, scoring, n, step):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 8.0, 300.0])
-def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
+@pytest.mark.parametrize("candidates", [0, 40])
+def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha, candidates):
     rng = np.random.default_rng(seed)
 
     def draw(*shape):
@@ -50,7 +51,8 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
     names = [str(row) for row in range(150)]
     case = Case([draw(4, 2)], names, [draw(150, 3, 2)], [draw(150, 3)], [draw(5, 3, 2)], [draw(5, 3)])
     index = built(case, 40)
-    full = slow_search(case, 150, Scoring(2, alpha=alpha))
+    scoring = Scoring(2, alpha=alpha, candidates=candidates)
+    full = slow_search(case, 150, scoring)
     monkeypatch.setattr(searching, "FIRST", 4)
     compared = []
     whole = Signatures.distances
@@ -65,7 +67,7 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
         monkeypatch.setattr(searching, "_TOGETHER", together)
         monkeypatch.setattr(searching, "_LOOKED_THROUGH", looked_through)
         for n in (1, 2, 7, 150):
-            assert asked(index, case, n, Scoring(2, alpha=alpha)) == [ranked[:n] for ranked in full]
+            assert asked(index, case, n, scoring) == [ranked[:n] for ranked in full]
     if alpha:
         # Of a query's images, some are compared, to rule out others by their sums, and then by kernels in float32.
         exact = [rows for dtype, rows in compared if dtype == np.float64]
