@@ -37,6 +37,13 @@ def test_it_answers_as_the_arrays_do(case, scoring, n, kind):
     assert_alike(GraphIndex(index).search(*asked), search(index, *asked))
 
 
+def test_numbers_of_numpy_are_taken_as_those_of_python():
+    case = drawn(2, 60)
+    index, scoring = built(case, 60), Scoring(np.int64(2), alpha=np.float32(0.25), candidates=np.int8(9))
+    found = GraphIndex(index).search(case.queries, np.int64(5), scoring, case.query_signatures)
+    assert_alike(found, search(index, case.queries, 5, Scoring(2, alpha=0.25, candidates=9), case.query_signatures))
+
+
 def drawn(seed: int, images: int = 400, width: int = 24) -> Case:
     """A collection of real numbers, some images of which are copies."""
     rng = np.random.default_rng(seed)
