@@ -126,19 +126,25 @@ def test_buildings_have_relevant_and_ignored_images(buildings):
 @pytest.mark.parametrize(
     ("part", "text", "message"),
     [
-        ("query", "oxc1_all_souls_000009 1 1 2 2", "there is no image 'all_souls_000009'"),
+        (
+            "query",
+            "oxc1_all_souls_000009 1 1 2 2",
+            "has no usable query; the first that is missing: image all_souls_000009: the ground truth names it, but",
+        ),
         ("query", "oxc1_all_souls_000001 1 1 2", "expected a name and four numbers"),
         ("query", "oxc1_all_souls_000001 1 1 nan 2", "expected a name and four numbers"),
         ("query", "", "expected a name and four numbers"),
         ("query", b"\xff", "query.txt:1: expected UTF-8 text"),
         ("ok", b"all_souls_000001\n\xff", "ok.txt:2: expected UTF-8 text"),
-        ("good", "nowhere_1 nowhere_2", r"there is no image 'nowhere_1' \(of 2 that are missing\)"),
+        ("good", "", "query 'all_souls_1' has no image to find"),
         ("junk", None, "no such file"),
     ],
 )
 def test_broken_ground_truth_is_named(buildings, part, text, message):
     folder, _ = buildings
     file = folder / "gt_files" / f"all_souls_1_{part}.txt"
+    if not text and part == "good":
+        (folder / "gt_files" / "all_souls_1_ok.txt").write_text("")
     file.unlink() if text is None else file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=message):
         open_searched("paris", folder)
@@ -146,6 +152,36 @@ def test_broken_ground_truth_is_named(buildings, part, text, message):
         query.unlink()
     with pytest.raises(UserError, match=r"has no files \*_query.txt"):
         open_searched("paris", folder)
+
+
+def test_photographs_that_were_deleted_are_left_out_and_listed(buildings):
+    """Once each, though several queries name them; a query without its photograph, or without any to find, goes too."""
+    folder, _ = buildings
+    truth = folder / "gt_files"
+    others = {
+        "all_souls_2": ("all_souls_000009 1 1 9 9", "all_souls_000002", "", ""),
+        "all_souls_3": ("hertford_000001 1 1 9 9", "all_souls_000008 all_souls_000009", "all_souls_000008", ""),
+        "all_souls_4": ("hertford_000001 1 1 9 9", "all_souls_000001 all_souls_000009", "", "all_souls_000007"),
+    }
+    for query, texts in others.items():
+        for part, text in zip(("query", "good", "ok", "junk"), texts, strict=True):
+            (truth / f"{query}_{part}.txt").write_text(text)
+    (folder / "jpg" / "all_souls_000003.png").unlink()
+    data = open_searched("paris", folder)
+    found = {
+        query.id: [[data.ids[row] for row in rows] for rows in (query.relevant, query.ignored)]
+        for query in data.queries
+    }
+    assert found == {
+        "all_souls_1": [["all_souls_000001", "all_souls_000002"], []],
+        "all_souls_4": [["all_souls_000001"], []],
+    }
+    assert all(rows.dtype == np.int64 for query in data.queries for rows in (query.relevant, query.ignored))
+    missing = "the ground truth names it, but there is no such file"
+    assert sorted(data.skipped) == [
+        *(f"image all_souls_00000{number}: {missing}" for number in (3, 7, 8, 9)),
+        *(f"query all_souls_{number}: it, or all it should find, is missing" for number in (2, 3)),
+    ]
 
 
 def test_parts_of_photographs_are_the_queries_of_any_folder(tmp_path):

@@ -14,7 +14,7 @@ from tests.inverted_index.slow import Case, as_lists, cases, scorings, slow_sear
 from tfthesis.deep_index.graph_search import GraphSearch, IndexedImages
 from tfthesis.deep_index.searching import Rules, Searcher
 from tfthesis.errors import UserError
-from tfthesis.inverted_index import graph
+from tfthesis.inverted_index import graph, search
 from tfthesis.inverted_index.building import build_index
 from tfthesis.inverted_index.search import Scoring
 
@@ -35,6 +35,8 @@ def searcher_of(case, folder, rules):
             block._replace(features=pick(block.features), signatures=pick(block.signatures)) for block in case.blocks(5)
         ]
         kind = rules.kind if rules.scoring.alpha else None
+        if kind is None:
+            blocks = [block._replace(signatures=()) for block in blocks]
         indexes.append(build_index(folder / f"{number}", pick(case.books()), blocks, signature=kind))
     return Searcher(tuple(indexes), rules, features)
 
@@ -96,8 +98,10 @@ def same_lists(found, wanted, within=1e-6):
             assert scores.get(row, theirs[-1][1]) == pytest.approx(score, rel=within)
 
 
-def test_images_whose_signatures_are_not_read_are_not_among_the_best(tmp_path, monkeypatch):
-    """With many images only those are weighed that can be among the best; the answers are the same."""
+@pytest.mark.parametrize("alpha", [0.3, 3.0])
+@pytest.mark.parametrize("candidates", [0, 200])
+def test_images_whose_signatures_are_not_read_are_not_among_the_best(tmp_path, monkeypatch, alpha, candidates):
+    """With many images only those are weighed that can be among the best; the answers are as if all were."""
     rng = np.random.default_rng(3)
     features = [rng.normal(size=(3000, 4, 6)).astype(np.float32)]
     case = whole_is_first(
@@ -110,9 +114,13 @@ def test_images_whose_signatures_are_not_read_are_not_among_the_best(tmp_path, m
             [],
         )
     )
-    searcher = searcher_of(case, tmp_path, Rules(Scoring(2, "ratio", 3.0)))
-    monkeypatch.setattr(graph, "FIRST", 40)
-    assert asked(searcher, case.queries, 20) == as_lists(searcher.ask(case.queries, 20))
+    searcher = searcher_of(case, tmp_path, Rules(Scoring(2, "ratio", alpha, candidates)))
+    monkeypatch.setattr(search, "FIRST", 3000)
+    wanted = as_lists(searcher.ask(case.queries, 20))
+    for module in (search, graph):
+        monkeypatch.setattr(module, "FIRST", 40)
+    assert as_lists(searcher.ask(case.queries, 20)) == wanted
+    assert asked(searcher, case.queries, 20) == wanted
 
 
 def test_no_query_gets_no_answer_and_thumbnails_stand_beside_their_images(tmp_path):

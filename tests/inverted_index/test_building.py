@@ -31,10 +31,15 @@ from tfthesis.inverted_index.signatures import KINDS
 BOOK = Codebook(np.arange(20, dtype=np.float32)[:, None])
 
 
-def images(count, first=0, seed=0, patches=3, width=4):
+def images(count, first=0, seed=0, patches=3, width=0):
+    """Return images, without signatures where these have no width."""
     rng = np.random.default_rng([seed, first])
     names = [f"photo {first + row}" for row in range(count)]
-    return Images(names, [rng.integers(0, 20, (count, patches, 1)).astype(np.float32)], [rng.random((count, width))])
+    features = [rng.integers(0, 20, (count, patches, 1)).astype(np.float32)]
+    return Images(names, features, [rng.random((count, width))] if width else ())
+
+
+signed = functools.partial(images, width=4)
 
 
 def digests(folder):
@@ -89,7 +94,7 @@ def test_removed_images_count_for_nothing(case, scoring, data):
 
 
 def test_arrays_are_mapped_and_have_the_types_they_should(tmp_path):
-    index = build_index(tmp_path / "index", [BOOK], [images(30)], signature="int8")
+    index = build_index(tmp_path / "index", [BOOK], [signed(30)], signature="int8")
     types = {"keys": "int64", "offsets": "int64", "postings": "int32"}
     for name, dtype in types.items():
         array = getattr(index.lists, name)
@@ -114,7 +119,7 @@ def test_blocks_are_taken_one_by_one(tmp_path):
     def blocks():
         for start in range(0, 50, 5):
             assert len(alive) <= 1, "an earlier block is still held"
-            block = images(5, start)
+            block = signed(5, start)
             names = Block(block.names)
             alive.append(id(names))
             yield block._replace(names=names)
@@ -152,10 +157,21 @@ def test_no_objects_are_read(tmp_path):
         ([images(2)._replace(features=[np.zeros((2, 3))])], {}, "features of images: expected shapes"),
         ([images(2)._replace(features=[])], {}, "one for each codebook, got \\[\\]"),
         ([images(2)._replace(features=[np.full((2, 3, 1), np.nan)])], {}, "features: expected finite numbers"),
-        ([images(2)._replace(signatures=[])], {"signature": "int8"}, r"expected shape \[2, width\] for each of 1 axes"),
-        ([images(2), images(2, 2, width=5)], {"signature": "int8"}, r"of widths \[4\], got \[\[2, 5\]\]"),
+        ([images(2)], {"signature": "int8"}, r"expected shape \[2, width\] for each of 1 axes"),
+        ([signed(2), images(2, 2, width=5)], {"signature": "int8"}, r"of widths \[4\], got \[\[2, 5\]\]"),
         ([images(2)._replace(signatures=[np.full((2, 4), np.inf)])], {"signature": "int8"}, "signatures of images"),
-        ([images(2)], {"signature": "int9"}, "Did you mean 'int8'"),
+        ([signed(2)], {"signature": "int9"}, "Did you mean 'int8'"),
+        ([signed(2)], {"signature": 8}, "unknown kind of signature '8'"),
+        (
+            [images(2), signed(2, 2)],
+            {},
+            r"signatures of images: expected none, .* such as 'float32'; got shapes \[\[2, 4\]\]",
+        ),
+        ([images(2)._replace(names=["a", ""])], {}, "names of images: expected text that is not empty, .* got ''"),
+        ([images(2)._replace(names=None)], {}, "names of images: expected a sequence of names, got the single None"),
+        (images(2), {}, "blocks of images: expected a sequence of Images, got a single Images; put it into a list"),
+        (None, {}, "blocks of images: expected a sequence of Images, got a single NoneType"),
+        ([tuple(images(2))], {}, "blocks of images: expected a sequence of Images, got tuple among them"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, blocks, options, message):
@@ -167,21 +183,21 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, blocks, optio
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        (images(2)._replace(names="ab"), "names of images: expected a sequence of names, got the single 'ab'"),
-        (images(2)._replace(features=np.zeros(2)), r"features of images: expected shapes .*got \[\[\], \[\]\]"),
-        (images(2)._replace(features=3), "features of images: expected arrays of numbers, one for each axis, got int"),
-        (images(2)._replace(features=[[[[1], [2]], [[3]]]]), "features of images: expected arrays of numbers.*list"),
+        (signed(2)._replace(names="ab"), "names of images: expected a sequence of names, got the single 'ab'"),
+        (signed(2)._replace(features=np.zeros(2)), r"features of images: expected shapes .*got \[\[\], \[\]\]"),
+        (signed(2)._replace(features=3), "features of images: expected arrays of numbers, one for each axis, got int"),
+        (signed(2)._replace(features=[[[[1], [2]], [[3]]]]), "features of images: expected arrays of numbers.*list"),
         (
-            images(2)._replace(features=[np.full((2, 3, 1), "1")]),
+            signed(2)._replace(features=[np.full((2, 3, 1), "1")]),
             "features of images: expected real numbers, got .*<U1",
         ),
-        (images(2)._replace(signatures=np.ones((2, 4))), r"signatures of images: .*got \[\[4\], \[4\]\]"),
-        (images(2)._replace(signatures=[np.full((2, 4), 1j)]), "expected real numbers, got an array of complex128"),
-        (images(2)._replace(signatures=[np.full((2, 4), None)]), "expected real numbers, got an array of object"),
+        (signed(2)._replace(signatures=np.ones((2, 4))), r"signatures of images: .*got \[\[4\], \[4\]\]"),
+        (signed(2)._replace(signatures=[np.full((2, 4), 1j)]), "expected real numbers, got an array of complex128"),
+        (signed(2)._replace(signatures=[np.full((2, 4), None)]), "expected real numbers, got an array of object"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_named(tmp_path, block, message):
-    build_index(tmp_path / "index", [BOOK], [images(2, 7)], signature="int8")
+    build_index(tmp_path / "index", [BOOK], [signed(2, 7)], signature="int8")
     for write in (build_index, append_images):
         arguments = ([BOOK], [block]) if write is build_index else ([block],)
         options = {"signature": "int8"} if write is build_index else {}
@@ -211,6 +227,27 @@ def test_one_name_is_not_taken_for_its_letters(tmp_path):
     with pytest.raises(UserError, match="images to remove: expected text, got int 1"):
         remove_images(tmp_path / "index", [1])
     assert remove_images(tmp_path / "index", ["p1"]).names.all() == ["p", "1"]
+
+
+def test_a_single_codebook_or_source_is_not_taken_for_several(tmp_path):
+    folder = tmp_path / "index"
+    message = "codebooks: expected a sequence of Codebook, got a single Codebook; put it into a list"
+    with pytest.raises(UserError, match=message):
+        build_index(folder, BOOK, [images(3)])
+    with pytest.raises(UserError, match="codebooks: expected a sequence of Codebook, got ndarray among them"):
+        build_index(folder, [BOOK.words], [images(3)])
+    build_index(folder, [BOOK], [images(3)])
+    for source, kind in ((str(folder), "str"), (folder, "PosixPath")):
+        with pytest.raises(UserError, match=f"sources: expected a sequence of str or PathLike, got a single {kind}"):
+            merge_indexes(tmp_path / "merged", source)
+    with pytest.raises(UserError, match="sources: expected a sequence of str or PathLike, got Index among them"):
+        merge_indexes(tmp_path / "merged", [open_index(folder)])
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    with pytest.raises(UserError, match="blocks of images: expected a sequence of Images, got a single Images"):
+        append_images(folder, images(2, 3))
+    with pytest.raises(UserError, match="signatures of images: expected none, since the index keeps none"):
+        append_images(folder, [signed(2, 3)])
+    assert len(merge_indexes(tmp_path / "merged", (path for path in [str(folder)]))) == 3
 
 
 def test_what_stands_for_no_image_has_no_name(tmp_path):
@@ -258,10 +295,10 @@ def test_what_features_are_is_said_in_json(tmp_path, about):
 
 def test_changes_that_fail_leave_the_index_as_it_was(tmp_path):
     folder = tmp_path / "index"
-    build_index(folder, [BOOK], [images(5)], signature="int8")
+    build_index(folder, [BOOK], [signed(5)], signature="int8")
     before = digests(folder)
     with pytest.raises(UserError, match="got 'photo 4' twice"):
-        append_images(folder, [images(3, 4)])
+        append_images(folder, [signed(3, 4)])
     with pytest.raises(UserError, match="image 'nobody' is not in the index; nothing was removed"):
         remove_images(folder, ["photo 1", "nobody"])
     with pytest.raises(UserError, match="expected at least one for an index"):
@@ -278,12 +315,12 @@ def test_a_folder_without_an_index_is_named_and_not_made(tmp_path, change):
 
 
 def test_indexes_that_differ_are_not_merged(tmp_path):
-    build_index(tmp_path / "a", [BOOK], [images(3)], signature="int8")
+    build_index(tmp_path / "a", [BOOK], [signed(3)], signature="int8")
     others = {
-        "the same codebooks": ([Codebook(BOOK.words + 1)], images(3, 3), "int8"),
-        "of signatures": ([BOOK], images(3, 3), "float16"),
-        "expected patches": ([BOOK], images(3, 3, patches=2), "int8"),
-        "expected unique names": ([BOOK], images(3), "int8"),
+        "the same codebooks": ([Codebook(BOOK.words + 1)], signed(3, 3), "int8"),
+        "of signatures": ([BOOK], signed(3, 3), "float16"),
+        "expected patches": ([BOOK], signed(3, 3, patches=2), "int8"),
+        "expected unique names": ([BOOK], signed(3), "int8"),
     }
     for number, (message, (books, block, kind)) in enumerate(others.items()):
         build_index(tmp_path / str(number), books, [block], signature=kind)
@@ -296,7 +333,8 @@ def test_indexes_that_differ_are_not_merged(tmp_path):
 
 def stored(tmp_path, parts):
     """Return the folder of an index, and the paths of the files of its version."""
-    build_index(tmp_path / "index", [BOOK], [images(40)], signature=parts)
+    block = signed(40) if parts else images(40)
+    build_index(tmp_path / "index", [BOOK], [block], signature=parts)
     return tmp_path / "index", sorted((tmp_path / "index" / "1").iterdir())
 
 
@@ -336,8 +374,8 @@ def test_an_index_that_is_damaged_is_not_carried_on(tmp_path):
 
 
 CHANGES = {
-    "build": lambda folder: build_index(folder, [BOOK], [images(6, 20), images(6, 30)], signature="int8"),
-    "append": lambda folder: append_images(folder, [images(6, 20), images(6, 30)]),
+    "build": lambda folder: build_index(folder, [BOOK], [signed(6, 20), signed(6, 30)], signature="int8"),
+    "append": lambda folder: append_images(folder, [signed(6, 20), signed(6, 30)]),
     "remove": lambda folder: remove_images(folder, ["photo 1", "photo 4"]),
     "merge": lambda folder: merge_indexes(folder, [folder]),
 }
@@ -348,7 +386,7 @@ CHANGES = {
 def test_a_full_disk_at_any_write_leaves_what_was_there(tmp_path, monkeypatch, small_pieces, change, is_new, error):
     folder = tmp_path / "index"
     if not is_new:
-        build_index(folder, [BOOK], [images(6)], signature="int8")
+        build_index(folder, [BOOK], [signed(6)], signature="int8")
         before = digests(folder)
     whole, left = files.write, 0
 
@@ -488,7 +526,7 @@ def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path):
     folder = tmp_path / "index"
     script = """
         def blocks():
-            yield images(50)
+            yield signed(50)
             print("ready", flush=True)
             sys.stdin.read()
         build_index(sys.argv[1], [BOOK], blocks(), signature="int8")
@@ -505,10 +543,46 @@ def test_a_killed_build_leaves_no_index_and_is_cleared_by_the_next(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["1", files.LOCK]
 
 
+def test_a_codebook_whose_saving_was_killed_is_in_no_writers_way(tmp_path):
+    """Neither is what another one is saving into the folder at the same time, which stays."""
+    folder = tmp_path / "index"
+    build_index(folder, [BOOK], [images(3)])
+    script = """
+        def killed_here(source, target):
+            print("ready", flush=True)
+            sys.stdin.read()
+        os.replace = killed_here
+        BOOK.save(sys.argv[1])
+    """
+    process = started(script, folder / "words")
+    (half,) = (path for path in folder.iterdir() if "words" in path.name)
+    assert len(append_images(folder, [images(2, 3)])) == 5
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    assert half.is_file()
+    assert len(append_images(folder, [images(2, 5)])) == 7
+    assert len(remove_images(folder, ["photo 6"])) == 6
+    assert len(merge_indexes(folder, [folder])) == 6
+    BOOK.save(folder / "words")
+    assert len(build_index(folder, [Codebook.load(folder / "words")], [images(2)])) == 2
+
+
+def test_files_and_links_among_what_is_left_are_cleared_as_folders_are(tmp_path):
+    folder, others = tmp_path / "index", tmp_path / "others"
+    build_index(folder, [BOOK], [images(3)])
+    others.mkdir()
+    (others / "photo").write_bytes(b"somebody's")
+    (folder / ".unfinished-2").write_bytes(b"half")
+    (folder / ".unfinished-old-1").symlink_to(others)
+    assert len(append_images(folder, [images(2, 3)])) == 5
+    assert sorted(path.name for path in folder.iterdir()) == ["2", files.LOCK]
+    assert (others / "photo").read_bytes() == b"somebody's"
+
+
 def test_a_search_goes_on_with_its_version_while_another_process_appends(tmp_path):
     folder = tmp_path / "index"
-    index = build_index(folder, [BOOK], [images(200)], signature="float16")
-    query, scoring = images(3, 1000), Scoring(3, alpha=2.0)
+    index = build_index(folder, [BOOK], [signed(200)], signature="float16")
+    query, scoring = signed(3, 1000), Scoring(3, alpha=2.0)
 
     def ask(index):
         return as_lists(search(index, query.features, 20, scoring, query.signatures))
@@ -517,7 +591,7 @@ def test_a_search_goes_on_with_its_version_while_another_process_appends(tmp_pat
     script = """
         print("ready", flush=True)
         for step in range(5):
-            append_images(sys.argv[1], [images(100, 200 + 100 * step)])
+            append_images(sys.argv[1], [signed(100, 200 + 100 * step)])
     """
     process = started(script, folder)
     lengths = set()

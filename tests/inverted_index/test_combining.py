@@ -68,7 +68,7 @@ def test_a_query_without_an_answer_stays(plane):
 
 def test_expansion_takes_at_least_one_image(plane):
     index, lookup = plane
-    with pytest.raises(UserError, match="expected a positive number, got 0"):
+    with pytest.raises(UserError, match="images to expand a query with: expected a whole number from 1 .*, got 0"):
         search_expanded(index, [described([[9.0]])], 6, lookup=lookup, images=0)
 
 
@@ -111,7 +111,8 @@ def test_one_index_fused_is_its_own_ranking():
         ([answers([(0, 1.0)]), answers([(0, 1.0)], [(0, 1.0)])], {}, r"got to \[1, 2\] queries"),
         ([answers([(0, 1.0)])], {"weights": [1, 2]}, "for each of 1 indexes"),
         ([answers([(0, 1.0)])], {"weights": [-1]}, "expected a number from 0"),
-        ([answers([(0, 1.0)])], {"n": 0}, "n: expected a positive number"),
+        ([answers([(0, 1.0)])], {"n": 0}, "n: expected a whole number from 1"),
+        ([answers([(0, 1.0)])], {"n": "3"}, "n: expected a whole number from 1 .*, got '3'"),
     ],
 )
 def test_answers_that_do_not_fit_together(parts, options, message):

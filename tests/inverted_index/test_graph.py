@@ -37,6 +37,13 @@ def test_it_answers_as_the_arrays_do(case, scoring, n, kind):
     assert_alike(GraphIndex(index).search(*asked), search(index, *asked))
 
 
+def test_numbers_of_numpy_are_taken_as_those_of_python():
+    case = drawn(2, 60)
+    index, scoring = built(case, 60), Scoring(np.int64(2), alpha=np.float32(0.25), candidates=np.int8(9))
+    found = GraphIndex(index).search(case.queries, np.int64(5), scoring, case.query_signatures)
+    assert_alike(found, search(index, case.queries, 5, Scoring(2, alpha=0.25, candidates=9), case.query_signatures))
+
+
 def drawn(seed: int, images: int = 400, width: int = 24) -> Case:
     """A collection of real numbers, some images of which are copies."""
     rng = np.random.default_rng(seed)
@@ -117,7 +124,7 @@ def test_numbers_that_are_not_finite_are_refused_when_it_runs():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 0}, "n: expected a positive number of images, got 0"),
+        ({"n": 0}, "n: expected a whole number from 1 to 2147483647, got 0"),
         ({"features": []}, r"features: expected shapes \[\[None, None, 1\]\], one for each axis, got \[\]"),
         ({"features": [np.zeros((1, 2, 3))]}, r"got \['\(1, 2, 3\)'\]"),
         ({"scoring": Scoring(3)}, "assignments: expected from 1 to the 2 words"),

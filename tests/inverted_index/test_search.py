@@ -41,7 +41,8 @@ def test_equals_plain_loops_ties_included(case, scoring, n, step):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 8.0, 300.0])
-def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
+@pytest.mark.parametrize("candidates", [0, 40])
+def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha, candidates):
     rng = np.random.default_rng(seed)
 
     def draw(*shape):
@@ -50,7 +51,8 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
     names = [str(row) for row in range(150)]
     case = Case([draw(4, 2)], names, [draw(150, 3, 2)], [draw(150, 3)], [draw(5, 3, 2)], [draw(5, 3)])
     index = built(case, 40)
-    full = slow_search(case, 150, Scoring(2, alpha=alpha))
+    scoring = Scoring(2, alpha=alpha, candidates=candidates)
+    full = slow_search(case, 150, scoring)
     monkeypatch.setattr(searching, "FIRST", 4)
     compared = []
     whole = Signatures.distances
@@ -65,7 +67,7 @@ def test_ruling_out_by_bounds_changes_nothing(monkeypatch, seed, alpha):
         monkeypatch.setattr(searching, "_TOGETHER", together)
         monkeypatch.setattr(searching, "_LOOKED_THROUGH", looked_through)
         for n in (1, 2, 7, 150):
-            assert asked(index, case, n, Scoring(2, alpha=alpha)) == [ranked[:n] for ranked in full]
+            assert asked(index, case, n, scoring) == [ranked[:n] for ranked in full]
     if alpha:
         # Of a query's images, some are compared, to rule out others by their sums, and then by kernels in float32.
         exact = [rows for dtype, rows in compared if dtype == np.float64]
@@ -221,13 +223,12 @@ def test_multiple_assignment_reaches_the_grid_of_words_in_two_dimensions():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 0}, "n: expected a positive number of images, got 0"),
+        ({"n": 0}, "n: expected a whole number from 1 to 2147483647, got 0"),
         ({"features": []}, "expected one array for each of 1 axes, got 0"),
         ({"features": [np.zeros((1, 2, 3))]}, r"expected shape \[patches, 1\], got \[2, 3\]"),
         ({"features": [np.zeros((1, 1))]}, r"expected shape \[queries, patches, width\]"),
         ({"features": [np.full((1, 1, 1), np.nan)]}, "features: expected finite numbers"),
         ({"scoring": Scoring(3)}, "assignments: expected from 1 to the 2 words"),
-        ({"scoring": Scoring(0)}, "assignments: expected from 1"),
         ({"signatures": None}, r"signatures: expected shapes \[\[1, 2\]\], one for each axis, got \[\]"),
         ({"signatures": [np.ones((1, 3))]}, r"expected shapes \[\[1, 2\]\]"),
         ({"signatures": [np.ones((2, 2))]}, r"expected shapes \[\[1, 2\]\]"),
@@ -241,7 +242,9 @@ def test_multiple_assignment_reaches_the_grid_of_words_in_two_dimensions():
         ({"signatures": [np.array([["a", "b"]])]}, "signatures: expected real numbers, got an array of <U1"),
         ({"features": [np.array([[["a"]]])]}, "features: expected real numbers, got an array of <U1"),
         ({"features": 4.0}, "features: expected arrays of numbers, one for each axis, got float"),
-        ({"n": 1.5}, "n: expected a positive number of images, got 1.5"),
+        ({"n": 1.5}, "n: expected a whole number from 1 to 2147483647, got 1.5"),
+        ({"n": True}, "n: expected a whole number from 1 to 2147483647, got True"),
+        ({"n": 10**12}, "n: expected a whole number from 1 to 2147483647, got 1000000000000"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
@@ -257,13 +260,31 @@ def test_signatures_are_asked_of_an_index_that_has_some():
         search(built(case, signature=None), case.queries, 1, Scoring(alpha=1.0), case.query_signatures)
 
 
-@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf, 1e10])
+@pytest.mark.parametrize("alpha", [-1.0, np.nan, np.inf, 1e10, 10**400, "8", None, True, [8.0]])
 def test_alpha_is_a_number_from_0(alpha):
     with pytest.raises(UserError, match="alpha: expected a number from 0"):
         Scoring(alpha=alpha)
 
 
-@pytest.mark.parametrize("candidates", [-1, 2.5, True])
+@pytest.mark.parametrize("assignments", [0, 2.5, True, "2", None])
+def test_assignments_are_a_number_of_words(assignments):
+    with pytest.raises(UserError, match=f"assignments: expected a whole number from 1, got {assignments!r}"):
+        Scoring(assignments)
+
+
+def test_numbers_of_numpy_are_taken_as_those_of_python():
+    signatures = [[1, 2], [1, 2], [2, 1], [1, 0], [1, 2]]
+    case = lines(9, [[0, 2], [0, 1], [1, 0], [0, 2], [0, 2]], [[0, 1]], signatures, [[1, 0]])
+    plain, numpys = (
+        Scoring(2, alpha=0.3, candidates=3),
+        Scoring(np.int64(2), alpha=np.float64(0.3), candidates=np.int8(3)),
+    )
+    assert numpys == plain and list(map(type, dataclasses.astuple(numpys))) == [int, str, float, int]
+    index = built(case)
+    assert asked(index, case, np.int64(4), numpys) == asked(index, case, 4, plain)
+
+
+@pytest.mark.parametrize("candidates", [-1, 2.5, True, "2", None])
 def test_candidates_are_a_number_of_images(candidates):
     with pytest.raises(UserError, match=f"candidates: expected a whole number from 0, got {candidates!r}"):
         Scoring(candidates=candidates)
@@ -294,6 +315,8 @@ def test_only_images_with_the_largest_sums_are_compared(monkeypatch):
 def test_an_unknown_idf_is_named():
     with pytest.raises(UserError, match="Did you mean 'ratio'"):
         Scoring(idf="ration")
+    with pytest.raises(UserError, match="unknown idf 'None'"):
+        Scoring(idf=None)
 
 
 def test_memory_of_an_image():

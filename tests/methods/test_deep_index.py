@@ -278,8 +278,9 @@ def test_photographs_that_are_none_are_skipped_and_listed(photos):
 def test_a_folder_without_a_photograph_is_refused(photos):
     shutil.rmtree(photos / "sub")
     recipe = DEEP_INDEX.recipe("tiny", dataset="photos", reader=(), shares=())
-    data = DEEP_INDEX.data(dataclasses.replace(recipe, words=4), "photos", photos)
-    with pytest.raises(UserError, match="split 'train' has no usable image; the first: image "):
+    few = dataclasses.replace(recipe, words=4, measured_assignments=(1,))
+    data = DEEP_INDEX.data(few, "photos", photos)
+    with pytest.raises(UserError, match="split 'train' has no usable image; the last: image "):
         data.size("train")
     for name in ("cut.png", "small.png"):
         (photos / name).unlink()
@@ -298,12 +299,44 @@ def test_a_folder_without_a_photograph_is_refused(photos):
         ({"shares": (0.5, 0.5)}, "three shares"),
         ({"levels": (2, 3)}, "the pyramid's levels need a 1"),
         ({"late_fusion": True, "expansion": 1}, "leave out late_fusion"),
+        ({"assignments": 0}, "recipe field 'assignments': expected a whole number from 1, got 0"),
+        (
+            {"measured_assignments": (1, 0)},
+            "field 'measured_assignments': expected a whole number from 1, got 0",
+        ),
+        ({"iterations": 0}, "recipe field 'iterations': expected a whole number from 1, got 0"),
+        ({"width": -2}, "recipe field 'width': expected a whole number from 0, got -2"),
+        ({"words": -1}, "recipe field 'words': expected a whole number from 0, got -1"),
+        ({"candidates": -1}, "recipe field 'candidates': expected a whole number from 0, got -1"),
+        ({"expansion": -1}, "recipe field 'expansion': expected a whole number from 0, got -1"),
+        ({"thumbnail": -3}, "recipe field 'thumbnail': expected a whole number from 0, got -3"),
+        ({"width": 65}, "recipe field 'width': expected at most the 64 numbers of pixels:projection, got 65"),
+        # 15 images are fitted to, in 14 patches each: a quarter of them are 52 words.
+        ({"assignments": 500}, "recipe field 'assignments': expected from 1 to the 52 words of a codebook, got 500"),
+        ({"words": 4}, "recipe field 'measured_assignments': expected from 1 to the 4 words of a codebook, got 5"),
+        (
+            {"measured_assignments": (1, 500)},
+            "'measured_assignments': expected from 1 to the 52 words .*, got 500",
+        ),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(changes, message):
     recipe = DEEP_INDEX.recipe("tiny", **changes)
     with pytest.raises(UserError, match=message):
         DEEP_INDEX.data(recipe, recipe.dataset, None)
+
+
+def test_levels_that_part_no_image_are_named_before_the_first_fit():
+    recipe = DEEP_INDEX.recipe("tiny", levels=(1, 40))
+    data = DEEP_INDEX.data(recipe, recipe.dataset, None)
+    model = DEEP_INDEX.build(recipe, data.spec)
+    message = (
+        r"scene_views: split 'train' has no usable image; the last: image .*: expected at least 40 pixels along each "
+        r"side, to cut it into patches, got height and width \[32 32\]"
+    )
+    for stage in DEEP_INDEX.stages(recipe):
+        with pytest.raises(UserError, match=message):
+            stage.run(model, data, recipe)
 
 
 def test_axes_of_one_network_share_the_features_of_its_layers():

@@ -110,8 +110,7 @@ class IndexedImageData:
         if name not in self._opened:
             part = self._parts[name]
             good = np.concatenate([np.zeros(0, np.int64), *(places for places, _ in self._image_pieces(part))])
-            if len(part) and not len(good):
-                raise UserError(f"{part.name}: split {name!r} has no usable image; the first: {self._skipped[-1]}")
+            self._check_found(name, len(good))
             apart = _apart(part)
             names = [query.id for query in apart]
             found = {names[place] for places, _ in self._query_pieces(apart) for place in places.tolist()}
@@ -119,11 +118,16 @@ class IndexedImageData:
         return self._opened[name]
 
     def features(self, split: str) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        """Yield rows of usable images, and their features `[n, P, D]` float32 for each axis, piece by piece."""
+        """Yield rows of usable images, and their features `[n, P, D]` float32 for each axis, piece by piece.
+
+        Raises:
+            UserError: no image of the split is usable.
+        """
         part, start = self._parts[split], 0
         for places, features in regrouped(self._image_pieces(part), _GROUP):
             yield np.arange(start, start + len(places)), features
             start += len(places)
+        self._check_found(split, start)
 
     def query_features(self, split: str) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Yield numbers of queries, and the features `[n, P, D]` of each axis, piece by piece and in any order."""
@@ -177,6 +181,12 @@ class IndexedImageData:
             "measure": self.dataset.measure,
             "skipped": {"count": len(skipped), "items": skipped},
         }
+
+    def _check_found(self, split: str, count: int) -> None:
+        """Raise where none of the images of a split is good, of which each has a line among those skipped."""
+        part = self._parts[split]
+        if len(part) and not count:
+            raise UserError(f"{part.name}: split {split!r} has no usable image; the last: {self._skipped[-1]}")
 
     def _divided(self, usable: SearchedImages) -> dict[str, SearchedImages]:
         if self._shares:

@@ -8,6 +8,7 @@ merged is, byte for byte, the one that is built at once.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,10 +26,11 @@ from tfthesis.inverted_index.cells import (
     joined,
     sorted_lists,
 )
-from tfthesis.inverted_index.checks import as_names, shapes_of
+from tfthesis.inverted_index.checks import as_names, each, shapes_of
 from tfthesis.inverted_index.codebook import Codebook
 from tfthesis.inverted_index.files import GrowingArray, mapped, new_version, newest, write_manifest
 from tfthesis.inverted_index.index import Index, as_about, check_about, open_index
+from tfthesis.inverted_index.options import MOST_IMAGES
 from tfthesis.inverted_index.signatures import check_kind, encode
 
 #: Postings that are held before they are sorted and put aside: 48 MiB.
@@ -36,16 +38,15 @@ RUN = 1 << 22
 
 # Images that are copied at a time from one version to the next.
 _COPIED = 1 << 16
-_MOST_IMAGES = np.iinfo(np.int32).max
 
 
 class Images(NamedTuple):
     """A block of B images.
 
     Attributes:
-        names: one a image, unique in the index.
+        names: one an image, unique in the index and not empty.
         features: of the patches, `[B, P, D]` for each axis, as the codebooks were fitted to.
-        signatures: features of the whole images, `[B, M]` for each axis; an index without signatures leaves them out.
+        signatures: features of the whole images, `[B, M]` for each axis; empty for an index without signatures.
     """
 
     names: Sequence[str]
@@ -71,15 +72,16 @@ def build_index(
             which `open_index` compares.
 
     Raises:
-        UserError: there are no images, two have the same name, arrays do not fit, or the disk is full. Then `folder` is
-            as it was.
+        UserError: there are no images, two have the same name, arrays do not fit, there are signatures that would not
+            be kept, or the disk is full. Then `folder` is as it was.
     """
+    codebooks = list(each(codebooks, (Codebook,), "codebooks"))
     if signature is not None:
         check_kind(signature)
     check_sizes([len(codebook) for codebook in codebooks])
     folder, about = Path(folder), as_about(about or {})
     with new_version(folder) as draft, _Writer(draft, codebooks, signature, about) as writer:
-        for block in blocks:
+        for block in each(blocks, (Images,), "blocks of images"):
             writer.add(block)
         writer.finish()
     return open_index(folder)
@@ -111,6 +113,7 @@ def merge_indexes(folder: str | Path, sources: Sequence[str | Path]) -> Index:
     Raises:
         UserError: there are none, they differ, two images have the same name, or as `open_index`.
     """
+    sources = list(each(sources, (str, os.PathLike), "sources"))
     if not sources:
         raise UserError("sources: expected at least one index to merge, got none")
     with new_version(Path(folder)) as draft:
@@ -131,7 +134,7 @@ def _changed(
         index = open_index(folder, about)
         with _writer_like(draft, index) as writer:
             writer.copy(index, removed)
-            for block in blocks:
+            for block in each(blocks, (Images,), "blocks of images"):
                 writer.add(block)
             writer.finish()
     return open_index(folder)
@@ -171,7 +174,9 @@ class _Writer:
         first = len(self._names)
         words = self._words(block)
         self._add_names(block.names)
-        if self._kind is not None:
+        if self._kind is None:
+            self._check_no_signatures(block)
+        else:
             self._add_signatures(*encode(self._checked_signatures(block), self._kind))
         rows = np.repeat(np.arange(first, first + count, dtype=np.int32), self._patches)
         self._held.append((cell_keys(words, self._sizes).reshape(-1), rows))
@@ -235,6 +240,14 @@ class _Writer:
             for codebook, part in zip(self._codebooks, block.features, strict=True)
         ]
 
+    def _check_no_signatures(self, block: Images) -> None:
+        shapes = shapes_of(block.signatures, "signatures of images")
+        if shapes:
+            raise UserError(
+                "signatures of images: expected none, since the index keeps none; leave them out, or build it with a "
+                f"kind of signature such as 'float32'; got shapes {[list(shape) for shape in shapes]}"
+            )
+
     def _checked_signatures(self, block: Images) -> Sequence[np.ndarray]:
         shapes = shapes_of(block.signatures, "signatures of images")
         widths = self._widths or [shape[1] for shape in shapes if len(shape) == 2]
@@ -266,8 +279,8 @@ class _Writer:
 
     def _add_names(self, names: Sequence[str]) -> None:
         before = len(self._names)
-        if before + len(names) > _MOST_IMAGES:
-            raise UserError(f"images: expected at most {_MOST_IMAGES}, got more")
+        if before + len(names) > MOST_IMAGES:
+            raise UserError(f"images: expected at most {MOST_IMAGES}, got more")
         texts = []
         for name in names:
             if name in self._names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,15 +47,34 @@ def as_names(names: Iterable[str], what: str) -> Sequence[str]:
     """Return names as a sequence.
 
     Raises:
-        UserError: they are one text, whose letters would be taken for names, or something that is no text.
+        UserError: they are one text, whose letters would be taken for names, something that is no text, or empty, as
+            the name where an answer has no image.
     """
-    if isinstance(names, str | bytes):
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise UserError(f"{what}: expected a sequence of names, got the single {names!r}; put it into a list")
     names = list(names)
     for name in names:
         if not isinstance(name, str):
             raise UserError(f"{what}: expected text, got {type(name).__name__} {name!r}")
+        if not name:
+            raise UserError(f"{what}: expected text that is not empty, which means no image in answers, got {name!r}")
     return names
+
+
+def each(values: Iterable[Any], kinds: tuple[type, ...], what: str) -> Iterator[Any]:
+    """Yield values that are all of one of `kinds`.
+
+    Raises:
+        UserError: they are a single one, whose own parts would be taken for values, or one is of another kind.
+    """
+    names = " or ".join(kind.__name__ for kind in kinds)
+    if isinstance(values, kinds) or not isinstance(values, Iterable):
+        got = type(values).__name__
+        raise UserError(f"{what}: expected a sequence of {names}, got a single {got}; put it into a list")
+    for value in values:
+        if not isinstance(value, kinds):
+            raise UserError(f"{what}: expected a sequence of {names}, got {type(value).__name__} among them")
+        yield value
 
 
 def _check_kind(array: np.ndarray, what: str) -> None:

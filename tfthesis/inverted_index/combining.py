@@ -9,6 +9,7 @@ import numpy as np
 from tfthesis.errors import UserError
 from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.index import Index
+from tfthesis.inverted_index.options import MOST_IMAGES, whole_number
 from tfthesis.inverted_index.projection import unit
 from tfthesis.inverted_index.search import PLAIN, Answers, Scoring, search
 
@@ -38,12 +39,11 @@ def search_expanded(
         images: best images that a query is averaged with.
 
     Raises:
-        UserError: `images` is not positive, or as `search`.
+        UserError: `images` is not a whole number from 1, or as `search`.
 
     Source: average query expansion, Chum et al., "Total Recall", ICCV 2007.
     """
-    if images < 1:
-        raise UserError(f"images to expand a query with: expected a positive number, got {images}")
+    images = whole_number(images, 1, "images to expand a query with", MOST_IMAGES)
     first = search(index, features, images, scoring, signatures)
     parts = [np.array(part, np.float32) for part in (*features, *signatures)]
     for query, rows in enumerate(first.rows):
@@ -74,8 +74,7 @@ def fused(answers: Sequence[Answers], n: int, weights: Sequence[float] | None = 
         raise UserError(f"answers to fuse: expected some to the same queries, got to {sorted(counts)} queries")
     if len(weights) != len(answers) or not all(0 <= weight < np.inf for weight in weights):
         raise UserError(f"weights: expected a number from 0 for each of {len(answers)} indexes, got {weights}")
-    if n < 1:
-        raise UserError(f"n: expected a positive number of images, got {n}")
+    n = whole_number(n, 1, "n", MOST_IMAGES)
     (count,) = counts
     found = np.concatenate([part.rows for part in answers], axis=1).astype(np.int64)
     shares = np.concatenate([_shares(part.logs) * w for part, w in zip(answers, weights, strict=True)], axis=1)

@@ -29,6 +29,9 @@ LOCK = "lock"
 MANIFEST = "index.json"
 # What names of folders begin with that are no versions yet, or no more.
 _HIDDEN = ".unfinished-"
+# And names of files that are being saved: another beginning, since they may lie in the folder of an index, and whoever
+# locks it may not remove what another process is writing.
+_SAVING = ".saving-"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -100,7 +103,7 @@ def new_version(folder: Path) -> Iterator[Path]:
         try:
             with _full_disk_named(folder):
                 for left in folder.glob(f"{_HIDDEN}*"):
-                    shutil.rmtree(left)
+                    _remove(left)
                 hidden.mkdir()
                 yield hidden
                 _sync(hidden)
@@ -119,6 +122,13 @@ def new_version(folder: Path) -> Iterator[Path]:
             leaving = folder / f"{_HIDDEN}old-{old}"
             os.rename(folder / str(old), leaving)
             shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextlib.contextmanager
@@ -199,7 +209,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Raises:
         UserError: the disk is full, or the folder of `path` is missing. Then `path` is as it was.
     """
-    hidden = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    hidden = path.with_name(f"{_SAVING}{os.getpid()}-{path.name}")
     try:
         with _full_disk_named(path), open(hidden, "wb", buffering=0) as file:
             content = io.BytesIO()

@@ -71,7 +71,7 @@ class GraphIndex:
             UserError: as `search.search`, when it is traced.
             tf.errors.InvalidArgumentError: a number is NaN or infinite, when it runs.
         """
-        check_asked(self._index, n, scoring)
+        n = check_asked(self._index, n, scoring)
         widths = [book.words.shape[1] for book in self._index.codebooks]
         asked = _checked("features", features, [(None, None, width) for width in widths])
         cells = self._cells(asked, scoring.assignments)

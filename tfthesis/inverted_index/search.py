@@ -19,7 +19,7 @@ from tfthesis.inverted_index import ranking
 from tfthesis.inverted_index.cells import cell_grid
 from tfthesis.inverted_index.checks import as_float32, shapes_of
 from tfthesis.inverted_index.index import Index
-from tfthesis.inverted_index.options import PLAIN, Scoring
+from tfthesis.inverted_index.options import MOST_IMAGES, PLAIN, Scoring, whole_number
 from tfthesis.inverted_index.signatures import rooted
 
 #: Images whose signatures are compared before others are ruled out.
@@ -60,13 +60,14 @@ def search(
     """Return the `n` images with the largest score for each query.
 
     Args:
+        n: images, more than the index has too; memory grows with it.
         features: of the query's patches, `[B, P, D]` for each axis, prepared as those of the index.
         signatures: features of the query's whole image, `[B, M]` for each axis; needed where alpha is not 0.
 
     Raises:
-        UserError: `n` is not positive, or what was given does not fit the index.
+        UserError: `n` is not from 1 to `options.MOST_IMAGES`, or what was given does not fit the index.
     """
-    check_asked(index, n, scoring)
+    n = check_asked(index, n, scoring)
     cells = query_cells(index, features, scoring.assignments)
     roots = _roots(index, signatures, len(cells)) if scoring.alpha else None
     rows = np.full((len(cells), n), -1, np.int32)
@@ -81,16 +82,16 @@ def search(
     return Answers(rows, ranking.logs(ranks))
 
 
-def check_asked(index: Index, n: int, scoring: Scoring) -> None:
-    """Raise a `UserError` if `n` images cannot be asked of `index` by `scoring`."""
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise UserError(f"n: expected a positive number of images, got {n!r}")
-    if not 1 <= scoring.assignments <= min(index.sizes):
+def check_asked(index: Index, n: int, scoring: Scoring) -> int:
+    """Return `n` as Python's whole number; a `UserError` says that it cannot be asked of `index` by `scoring`."""
+    n = whole_number(n, 1, "n", MOST_IMAGES)
+    if scoring.assignments > min(index.sizes):
         raise UserError(
             f"assignments: expected from 1 to the {min(index.sizes)} words of the codebook, got {scoring.assignments}"
         )
     if scoring.alpha and index.signatures is None:
         raise UserError("alpha: expected 0, since this index was built without signatures")
+    return n
 
 
 def query_cells(index: Index, features: Sequence[np.ndarray], assignments: int = 1) -> np.ndarray:

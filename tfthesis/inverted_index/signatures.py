@@ -23,7 +23,7 @@ _NUMBERS = 1 << 17
 def check_kind(kind: str) -> str:
     """Return `kind` if it is one of `KINDS`; a `UserError` names the nearest."""
     if kind not in KINDS:
-        raise closest(kind, KINDS, "kind of signature")
+        raise closest(str(kind), KINDS, "kind of signature")
     return kind
 
 

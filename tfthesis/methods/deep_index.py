@@ -37,6 +37,17 @@ served = LazyModule("tfthesis.deep_index.served")
 words_of = LazyModule("tfthesis.deep_index.model")
 
 _SUFFIX = "_patches"
+# The least value of each field that counts something; what the words and the features allow is known with the data.
+_LEAST = {
+    "width": 0,
+    "words": 0,
+    "iterations": 1,
+    "assignments": 1,
+    "measured_assignments": 1,
+    "candidates": 0,
+    "expansion": 0,
+    "thumbnail": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +112,13 @@ def data(recipe: DeepIndexRecipe, name: str, directory: Path | None) -> IndexedI
     """Open images to search; see `tfthesis.data.searched_images.open_searched`.
 
     Raises:
-        UserError: a field of the recipe is broken, or what the reader and the encoders raise.
+        UserError: a field of the recipe is broken, or what the reader and the encoders raise. Nothing is computed
+            before the fields are checked, since features and fits of many images take hours.
     """
+    for field, least in _LEAST.items():
+        for value in _values(recipe, field):
+            if value < least:
+                raise UserError(f"recipe field {field!r}: expected a whole number from {least}, got {value}")
     rules(recipe)
     layers = _layers(recipe)
     weights = dict(item.partition("=")[::2] for item in recipe.weights)
@@ -119,9 +135,25 @@ def data(recipe: DeepIndexRecipe, name: str, directory: Path | None) -> IndexedI
     for axis in recipe.axes:
         network, _, layer = axis.partition(":")
         place = layers[network].index(layer)
-        axes.append(images.Axis(network, place, encoders[network].widths[place]))
+        width = encoders[network].widths[place]
+        if recipe.width > width:
+            raise UserError(f"recipe field 'width': expected at most the {width} numbers of {axis}, got {recipe.width}")
+        axes.append(images.Axis(network, place, width))
     dataset = searched.open_searched(name, directory, **reader_options(recipe.reader))
-    return images.IndexedImageData(dataset, encoders, axes, words=recipe.words, shares=recipe.shares)
+    opened = images.IndexedImageData(dataset, encoders, axes, words=recipe.words, shares=recipe.shares)
+    words = opened.spec.extra["words"]
+    for field in ("assignments", "measured_assignments"):
+        for count in _values(recipe, field):
+            if count > words:
+                raise UserError(
+                    f"recipe field {field!r}: expected from 1 to the {words} words of a codebook, got {count}"
+                )
+    return opened
+
+
+def _values(recipe: DeepIndexRecipe, field: str) -> tuple[int, ...]:
+    value = getattr(recipe, field)
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _layers(recipe: DeepIndexRecipe) -> dict[str, list[str]]:
