@@ -29,7 +29,7 @@ def describe_environment(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "devices": _devices(),
         "command": shlex.join(sys.orig_argv if argv is None else argv),
-        "commit": _commit(Path(__file__).resolve().parent.parent),
+        "commit": source_commit(Path(__file__).resolve().parent.parent),
     }
 
 
@@ -74,13 +74,16 @@ def _devices() -> list[str]:
     return [tensorflow.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
 
 
-def _commit(folder: Path) -> str | None:
-    """Return the commit of the source, marked when files differ from it; None outside a checkout."""
+def source_commit(folder: Path) -> str | None:
+    """Return the commit of the source, marked when files but those of results differ; None outside a checkout."""
     git = shutil.which("git")
     if git is None or not (folder / ".git").exists():
         return None
     head = subprocess.run([git, "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if head.returncode:
         return None
-    changes = subprocess.run([git, "-C", folder, "status", "--porcelain"], capture_output=True, text=True, check=False)
+    # What a table or a benchmark has written already would mark all that it measures afterwards.
+    sources = ["--", ".", ":(exclude)results", ":(exclude)benchmarks/results"]
+    asked = [git, "-C", folder, "status", "--porcelain", *sources]
+    changes = subprocess.run(asked, capture_output=True, text=True, check=False)
     return head.stdout.strip() + (" with changes" if changes.stdout.strip() else "")
