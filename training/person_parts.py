@@ -42,6 +42,12 @@ def parser() -> Parser:
         action="store_true",
         help="also write what is derived from joints and parts into poses, masks and heads, to look at or to correct",
     )
+    made.add_argument(
+        "--classes",
+        choices=["body", "lip"],
+        default="body",
+        help="of body parts that are there already: the five and background (the default), or Look into Person's 20",
+    )
     return made
 
 
@@ -56,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not 0 < options.found_at <= 1:
             raise UserError(f"--found-at: expected a confidence above 0 and up to 1, got {options.found_at}")
         models = PoseModel(options.pose), PersonModel(options.person, options.person_class)
-        found = write_representations(options.data, *models, options.found_at, _progress, maps=options.maps)
+        found = write_representations(
+            options.data, *models, options.found_at, _progress, maps=options.maps, classes=options.classes
+        )
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

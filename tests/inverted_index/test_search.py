@@ -268,7 +268,9 @@ def test_alpha_is_a_number_from_0(alpha):
 
 @pytest.mark.parametrize("assignments", [0, 2.5, True, "2", None])
 def test_assignments_are_a_number_of_words(assignments):
-    with pytest.raises(UserError, match=f"assignments: expected a whole number from 1, got {assignments!r}"):
+    with pytest.raises(
+        UserError, match=f"assignments: expected a whole number from 1 to 2147483647, got {assignments!r}"
+    ):
         Scoring(assignments)
 
 
@@ -284,9 +286,11 @@ def test_numbers_of_numpy_are_taken_as_those_of_python():
     assert asked(index, case, np.int64(4), numpys) == asked(index, case, 4, plain)
 
 
-@pytest.mark.parametrize("candidates", [-1, 2.5, True, "2", None])
+@pytest.mark.parametrize("candidates", [-1, 2.5, True, "2", None, 2**31])
 def test_candidates_are_a_number_of_images(candidates):
-    with pytest.raises(UserError, match=f"candidates: expected a whole number from 0, got {candidates!r}"):
+    with pytest.raises(
+        UserError, match=f"candidates: expected a whole number from 0 to 2147483647, got {candidates!r}"
+    ):
         Scoring(candidates=candidates)
 
 

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from tfthesis.data.joints import COCO_17
+from tfthesis.data.joints import COCO_17, read_openpose, write_openpose
 from tfthesis.data.person_images import BODY, JOINTS, PersonImages, open_people
 from tfthesis.errors import UserError
 from tfthesis.swapping.data import SwapData
@@ -187,6 +187,55 @@ def test_joints_under_the_name_of_openpose_are_not_found_again(folder, models):
     (folder / "masks" / "a.png").unlink()
     with pytest.raises(UserError, match=r"no file .*joints/a.json, of which maps are drawn"):
         write_maps(folder, Path("a"))
+
+
+def test_files_that_are_there_are_never_written_over(folder, models):
+    pair = PoseModel(models[0]), PersonModel(models[1])
+    write_representations(folder, *pair)
+    segments = {name: np.array(PIL.Image.open(folder / "segments" / f"{name}.png")) for name in ("a", "more/b")}
+    # Joints that were corrected, under OpenPose's name, and parts that are missing.
+    own = folder / "joints" / "a_keypoints.json"
+    (folder / "joints" / "a.json").rename(own)
+    joints = read_openpose(own)
+    joints[JOINTS.index("right_knee"), 2] = joints[JOINTS.index("right_ankle"), 2] = 0
+    write_openpose(own, joints)
+    before = own.read_bytes()
+    (folder / "segments" / "a.png").unlink()
+    # Parts that were corrected, and joints that are missing.
+    PIL.Image.fromarray(np.where(segments["more/b"] == 5, np.uint8(4), segments["more/b"])).save(
+        folder / "segments" / "more" / "b.png"
+    )
+    (folder / "joints" / "more" / "b.json").unlink()
+    assert write_representations(folder, *pair)["written"] == 2
+    assert own.read_bytes() == before and not (folder / "joints" / "a.json").exists()
+    again = {name: np.array(PIL.Image.open(folder / "segments" / f"{name}.png")) for name in ("a", "more/b")}
+    assert (again["a"] != segments["a"]).any() and ((again["a"] > 0) == (segments["a"] > 0)).all()
+    assert (folder / "joints" / "more" / "b.json").is_file() and not (again["more/b"] == 5).any()
+
+
+def test_maps_of_other_classes(folder, models, capsys):
+    command = [
+        "--data",
+        str(folder),
+        "--pose",
+        str(models[0]),
+        "--person",
+        str(models[1]),
+        "--classes",
+        "lip",
+        "--maps",
+    ]
+    assert main(command) == 2
+    assert "a.png, and parts are cut out in the classes 'body', not 'lip'" in capsys.readouterr().err
+    assert main([*command[:6]]) == 0
+    for name in ("a", "more/b"):
+        file = folder / "segments" / f"{name}.png"
+        # Label 13 is a face among the 20.
+        PIL.Image.fromarray(np.where(np.array(PIL.Image.open(file)) == 1, np.uint8(13), np.uint8(0))).save(file)
+    capsys.readouterr()
+    assert main(command) == 0 and json.loads(capsys.readouterr().out)["with_maps"] == 2
+    head = np.array(PIL.Image.open(folder / "heads" / "a.png"))
+    assert set(np.unique(head)) == {0, 255}
 
 
 def test_mistakes(folder, models, tmp_path, capsys):

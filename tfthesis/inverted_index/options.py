@@ -42,7 +42,7 @@ class Scoring:
 
     def __post_init__(self):
         for name, least in (("assignments", 1), ("candidates", 0)):
-            object.__setattr__(self, name, whole_number(getattr(self, name), least, name))
+            object.__setattr__(self, name, whole_number(getattr(self, name), least, name, MOST_IMAGES))
         if self.idf not in IDF:
             raise closest(str(self.idf), IDF, "idf")
         is_number = isinstance(self.alpha, numbers.Real) and not isinstance(self.alpha, bool)

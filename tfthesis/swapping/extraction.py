@@ -148,12 +148,13 @@ def write_representations(
     progress: Callable[[int, int], None] | None = None,
     *,
     maps: bool = False,
+    classes: str = "body",
 ) -> dict[str, Any]:
     """Write joints and body parts of the photos in `folder/photos` beside them, as `person_folders` reads them.
 
-    Pixels of a person count where they are one piece with a joint. Photos that have both files already are left as they
-    are. A photo without a limb, or without a pixel of a person, gets a file of joints without a person. Without a
-    photos.csv one is written in which all are the test split; pairs are yours to write.
+    Pixels of a person count where they are one piece with a joint. Files that are there stay as they are, and parts are
+    cut out by the joints that are there. A photo without a limb, or without a pixel of a person, gets a file of joints
+    without a person. Without a photos.csv one is written in which all are the test split; pairs are yours to write.
 
     Args:
         folder: with the folder photos.
@@ -161,14 +162,15 @@ def write_representations(
         found_at: see `PoseModel.joints`.
         progress: is called with the photos done and their number.
         maps: also write what is derived from joints and body parts: drawn poses, masks and heads; see `write_maps`.
+        classes: of body parts that are there, a key of `tfthesis.data.part_maps.TABLES`.
 
     Returns:
         "photos", "written", "without_a_person", "with_maps" (photos of which maps were written now), and "skipped", a
         line for each photo that does not decode.
 
     Raises:
-        UserError: there are no photos, or two that would share a file; or joints or body parts that are there already
-            and of which maps are wanted hold other things.
+        UserError: there are no photos, or two that would share a file; joints that are there, or body parts of which
+            maps are wanted, hold other things; or body parts would be written among those of other classes.
     """
     photos = image_files(folder / "photos")
     names = [photo.relative_to(folder / "photos").with_suffix("") for photo in photos]
@@ -177,19 +179,32 @@ def write_representations(
         raise UserError(f"{folder / 'photos'}: photos of one name would share their joints: {twice[:3]}")
     written, nobody, drawn, skipped, usable = 0, 0, 0, [], []
     for number, (photo, name) in enumerate(zip(photos, names, strict=True), 1):
-        parts_file = _png(folder, "segments", name)
-        if not (openpose_file(folder / "joints" / name) and parts_file.is_file()):
+        parts_file, joints_file = _png(folder, "segments", name), openpose_file(folder / "joints" / name)
+        if not (joints_file and parts_file.is_file()):
             try:
                 image = decode(tf.constant(read_image(photo))).numpy()
             except (UserError, tf.errors.InvalidArgumentError) as error:
                 reason = str(error) if isinstance(error, UserError) else f"{photo}: it does not decode"
                 skipped.append(reason)
                 continue
-            joints = pose.joints(image, found_at)
-            joints_file = Path(f"{folder / 'joints' / name}.json")
-            nobody += not _write(joints_file, parts_file, joints, own_pixels(person.mask(image), joints))
+            joints = read_openpose(joints_file) if joints_file else pose.joints(image, found_at)
+            mask = np.zeros(image.shape[:2], bool) if joints is None else own_pixels(person.mask(image), joints)
+            known = joints is not None and bool(known_limbs(joints, DRESSED_PARTS))
+            there = known and (parts_file.is_file() or bool(mask.any()))
+            if not parts_file.is_file():
+                if classes != "body":
+                    raise UserError(
+                        f"no file {parts_file}, and parts are cut out in the classes 'body', not {classes!r}"
+                    )
+                parts = nearest_parts(mask, joints, DRESSED_PARTS) if there else np.zeros(mask.shape, np.uint8)
+                _write_png(parts_file, parts)
+            if joints_file is None:
+                joints_file = Path(f"{folder / 'joints' / name}.json")
+                joints_file.parent.mkdir(parents=True, exist_ok=True)
+                write_openpose(joints_file, joints if there else None)
+            nobody += not there
             written += 1
-        drawn += maps and write_maps(folder, name)
+        drawn += maps and write_maps(folder, name, classes)
         usable.append(photo.relative_to(folder / "photos").as_posix())
         if progress is not None:
             progress(number, len(photos))
@@ -200,7 +215,7 @@ def write_representations(
     return {**counts, "skipped": skipped}
 
 
-def write_maps(folder: Path, name: Path) -> bool:
+def write_maps(folder: Path, name: Path, classes: str = "body") -> bool:
     """Write what is derived of a photo into `folder/poses`, `folder/masks` and `folder/heads`; returns whether it did.
 
     Files that are there are left as they are, since they may have been corrected by hand. A photo without a person,
@@ -209,6 +224,7 @@ def write_maps(folder: Path, name: Path) -> bool:
     Args:
         folder: with the joints and body parts, as `person_folders` has them.
         name: of the photo below the folder photos, without its ending.
+        classes: of the body parts, a key of `tfthesis.data.part_maps.TABLES`.
 
     Raises:
         UserError: joints or body parts are missing or hold other things.
@@ -222,7 +238,7 @@ def write_maps(folder: Path, name: Path) -> bool:
     joints = read_openpose(joints_file)
     if joints is None or not joints[:, 2].any():
         return False
-    segments = PartsFile(_png(folder, "segments", name)).read()
+    segments = PartsFile(_png(folder, "segments", name), classes).read()
     for kind in missing:
         _write_png(_png(folder, kind, name), _drawn(kind, joints, segments))
     return True
@@ -246,16 +262,6 @@ def own_pixels(mask: np.ndarray, joints: np.ndarray) -> np.ndarray:
     columns, rows = np.floor(joints[joints[:, 2] > 0, :2]).astype(int).T
     inside = (rows >= 0) & (rows < mask.shape[0]) & (columns >= 0) & (columns < mask.shape[1])
     return mask & np.isin(pieces, pieces[rows[inside], columns[inside]])
-
-
-def _write(joints_file: Path, parts_file: Path, joints: np.ndarray, mask: np.ndarray) -> bool:
-    """Write both files; returns whether there is a person in the photo."""
-    there = bool(known_limbs(joints, DRESSED_PARTS)) and mask.any()
-    parts = nearest_parts(mask, joints, DRESSED_PARTS) if there else np.zeros(mask.shape, np.uint8)
-    _write_png(parts_file, parts)
-    joints_file.parent.mkdir(parents=True, exist_ok=True)
-    write_openpose(joints_file, joints if there else None)
-    return there
 
 
 def _png(folder: Path, kind: str, name: Path) -> Path:
