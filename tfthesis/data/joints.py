@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tfthesis.data.person_images import BODY, JOINTS
-from tfthesis.encoders.feature_shards import write_whole
 from tfthesis.errors import UserError
+from tfthesis.whole_files import write_whole
 
 #: The limbs that join the key points, as OpenPose joins them.
 LIMBS = (

@@ -22,9 +22,10 @@ import tensorflow as tf
 from tfthesis.data.images import read_image
 from tfthesis.encoders.cache_folder import default_cache, held_folder
 from tfthesis.encoders.encoder import Encoder
-from tfthesis.encoders.feature_shards import FeatureShard, Found, write_whole
+from tfthesis.encoders.feature_shards import FeatureShard, Found
 from tfthesis.encoders.words import utf8
 from tfthesis.errors import UserError, operation_message
+from tfthesis.whole_files import write_whole
 
 # A shard is a whole number of batches: a rebuilt one meets the same batches, hence gives the same bits.
 BATCH_ITEMS = {"image": 32, "text": 1024}

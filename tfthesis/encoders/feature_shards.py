@@ -7,11 +7,11 @@ import hashlib
 import io
 import json
 import logging
-import os
-import secrets
 from pathlib import Path
 
 import numpy as np
+
+from tfthesis.whole_files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -67,18 +67,3 @@ class FeatureShard:
         digest = hashlib.sha256(data).hexdigest()
         record = {"items": [self.start, self.stop], "bad": bad, "bytes": len(data), "sha256": digest}
         write_whole(self.record, json.dumps(record).encode())
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that it is whole or absent, whenever the process is killed or the disk is full."""
-    # Not by `tempfile`, whose files only their owner may read: these have the permissions of any other file.
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

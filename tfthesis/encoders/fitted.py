@@ -24,9 +24,9 @@ import numpy as np
 from tfthesis.encoders import encoder_class, refuse_unknown
 from tfthesis.encoders.cache_folder import default_cache, held_folder
 from tfthesis.encoders.encoder import Encoder
-from tfthesis.encoders.feature_shards import write_whole
 from tfthesis.encoders.words import utf8
 from tfthesis.errors import UserError
+from tfthesis.whole_files import write_whole
 
 _log = logging.getLogger(__name__)
 _KEPT: ContextVar[Path | None] = ContextVar("folder of kept fits", default=None)

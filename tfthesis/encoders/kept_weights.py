@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from tfthesis.encoders.cache_folder import held_folder
-from tfthesis.encoders.feature_shards import write_whole
+from tfthesis.whole_files import write_whole
 
 _log = logging.getLogger(__name__)
 

@@ -33,9 +33,9 @@ from tfthesis.data.joints import (
 )
 from tfthesis.data.part_maps import PartsFile
 from tfthesis.data.person_images import MAPS
-from tfthesis.encoders.feature_shards import write_whole
 from tfthesis.errors import UserError
 from tfthesis.swapping.representations import body_mask, draw_pose, head_mask
+from tfthesis.whole_files import write_whole
 
 #: Key points below this confidence count as not found, as in MoveNet's own examples.
 FOUND_AT = 0.2
