@@ -222,12 +222,10 @@ def test_stopped_run_resumes_to_the_same_bits(trained, tmp_path):
         with pytest.raises(Interrupted):
             trained.train(tmp_path, make_strategy("one"), stop=Counter(steps))
     same_bits(trained.train(tmp_path, make_strategy("one")), trained)
-    if not trained.method.stages(trained.request.recipe)[-1].keep_best:
-        # Otherwise the kept checkpoint with optimizers may be an earlier one.
-        mine, theirs = last_optimizers(tmp_path), last_optimizers(trained.folder)
-        assert mine.keys() == theirs.keys() != set()
-        for name, array in theirs.items():
-            np.testing.assert_array_equal(mine[name], array, name)
+    # The checkpoints that a finished run keeps need not have optimizers; those of the GANs do.
+    mine = last_optimizers(tmp_path)
+    for name, array in last_optimizers(trained.folder).items():
+        np.testing.assert_array_equal(mine[name], array, name)
     assert (tmp_path / "metrics.csv").read_text() == (trained.folder / "metrics.csv").read_text()
 
 
