@@ -66,9 +66,9 @@ def test_three_waves_of_oversized_messages_are_refused_and_leave_no_trace(
             assert set(pool.map(over_grpc, range(CLIENTS))) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
             assert set(pool.map(over_rest, range(CLIENTS))) == {429}
             assert stub.value("constant") == 1
-    # Held whole, the messages of one wave would be 512 MiB, and as JSON as much again. What the peak may grow by is what
-    # a first request of each kind needs, and the pieces that gRPC has read of a stream before it sees the length that it
-    # refuses: 306 MiB were seen where another process had the cores.
+    # Held whole, the messages of one wave would be 512 MiB. What the peak may grow by is what a first request of each
+    # kind needs, and the pieces that gRPC has read of a stream before it sees the length that it refuses: 306 MiB were
+    # seen where another process had the cores.
     assert peak_mib(server.process) - before < CLIENTS * MESSAGE_MIB * 3 / 4
 
 
